@@ -34,7 +34,7 @@ TREE = {
 }
 
 
-def test_tree_in_test_lists_every_error_class() -> None:
+def test_expected_error_tree_lists_every_error_class() -> None:
     kinds = {
         name
         for name, value in vars(errors).items()

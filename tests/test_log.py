@@ -50,7 +50,7 @@ def test_message_is_escaped_with_its_arguments(lines: Callable[[], list[str]]) -
     assert lines() == [f"ERROR the stream {ESCAPED} is damaged: 7"]
 
 
-def test_printable_record_keeps_its_arguments(caplog: pytest.LogCaptureFixture) -> None:
+def test_printable_log_record_has_unchanged_arguments(caplog: pytest.LogCaptureFixture) -> None:
     log.error("the stream %s is damaged", "/a")
     (record,) = caplog.records
     assert record.msg == "the stream %s is damaged"
@@ -124,7 +124,7 @@ def test_exception_whose_str_fails_is_logged(
     assert lines()[0] == "ERROR failed"
 
 
-def test_stack_is_escaped(lines: Callable[[], list[str]]) -> None:
+def test_stack_info_of_log_record_is_escaped(lines: Callable[[], list[str]]) -> None:
     record = logging.LogRecord(
         "a", logging.ERROR, "a.py", 1, "x", (), None, sinfo="Stack\n  File \x9b"
     )

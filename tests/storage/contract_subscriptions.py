@@ -60,7 +60,7 @@ class SubscriptionContract(ContractBase):
         event = (await self.content(store, POOL)).decode()
         assert '"subscription_id":"s","stream":"events/a","generation":1' in event
 
-    async def test_wake_ends_when_its_claim_is_acknowledged(self, store: Store) -> None:
+    async def test_final_acknowledgement_of_claim_ends_the_wake(self, store: Store) -> None:
         await self.create_subscription(store)
         await self.run(store, append(A, b"1", JSON))
         view = cast(View, await self.run(store, Claim("s", "w")))
@@ -99,7 +99,9 @@ class SubscriptionContract(ContractBase):
         await self.run(store, create("/a"))
         assert first < second < (await self.state(store, "/a")).incarnation
 
-    async def test_keys_are_replaced_only_by_a_command_that_names_them(self, store: Store) -> None:
+    async def test_keys_are_replaced_only_if_command_names_the_current_keys(
+        self, store: Store
+    ) -> None:
         one, two = (Key(name, b"s" * 32, b"t" * 32, NOW) for name in ("one", "two"))
         assert await self.run(store, KeepKeys((one,), ())) == KeysOutcome((one,))
         assert await self.run(store, KeepKeys((two,), ())) == KeysOutcome((one,))

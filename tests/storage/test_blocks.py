@@ -19,7 +19,7 @@ from durable_streams_server.storage.blocks import Blocks
     st.sampled_from([1, 8, MIB]),
     st.data(),
 )
-def test_reads_and_marks_match_the_appends(
+def test_memory_blocks_return_appended_bytes_and_boundaries(
     base: int, appends: list[bytes], whole_from: int, longest_run: int, choice: st.DataObject
 ) -> None:
     blocks = Blocks(base, Kind.BINARY)
@@ -41,7 +41,7 @@ def test_reads_and_marks_match_the_appends(
         assert marks.upper == marks.append_end == min(edge for edge in edges if edge > position)
 
 
-def test_small_appends_share_short_runs_and_large_ones_are_not_copied() -> None:
+def test_small_appends_are_joined_and_large_appends_are_not_copied() -> None:
     blocks = Blocks(0, Kind.BINARY)
     large = b"x" * 8192
     appends = [*[b"x" * 8191] * 9, large, b"x", b"x" * 100, b"x" * MIB, b"xx"]
@@ -52,7 +52,7 @@ def test_small_appends_share_short_runs_and_large_ones_are_not_copied() -> None:
     assert blocks.read(9 * 8191, 9 * 8191 + 8192) is large
 
 
-def test_large_json_append_has_marks_inside() -> None:
+def test_large_json_append_has_page_cut_marks() -> None:
     value = b"1" * 1000 + b","
     blocks = Blocks(0, Kind.JSON)
     blocks.append(value * 100)

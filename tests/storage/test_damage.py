@@ -5,7 +5,7 @@ import pytest
 from durable_streams_server.storage.damage import Damaged, refusal_of
 
 
-def test_refusal_of_damage_hides_the_details_that_the_log_has(
+def test_error_of_damaged_stream_hides_details_but_log_has_them(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     refusal = refusal_of(Damaged("logs/ab/1: record 7 is torn"))

@@ -51,7 +51,7 @@ def test_due_drops_entries_of_deleted_streams() -> None:
     assert deadlines.next() is None
 
 
-def test_due_returns_stream_once_its_live_readers_have_left() -> None:
+def test_overdue_stream_expires_once_its_live_readers_leave() -> None:
     deadlines, stream = Deadlines(Timeline()), state(1)
     deadlines.add(stream)
     stream.readers = 1

@@ -10,7 +10,7 @@ from durable_streams_server.storage.store import Published
 from tests.requests import NOW, append, create
 
 
-def test_configure_refuses_a_registry_at_the_path_of_another_kind_of_stream() -> None:
+def test_configure_refuses_registry_at_path_of_ordinary_stream() -> None:
     store = MemoryStore()
     store.execute(create("/reg", "text/plain"), NOW).result()
     with pytest.raises(ValueError, match="the stream at /reg cannot serve as the registry"):

@@ -47,7 +47,7 @@ class TestMemoryStore(StoreContract):
         await self.run(store, Expire("/a", (await self.state(store, "/a")).incarnation), later)
         assert list(store.paths()) == ["/reg"]
 
-    async def test_workers_keep_working_when_store_has_no_room(self) -> None:
+    async def test_pull_wake_workers_can_finish_their_work_in_full_store(self) -> None:
         store = MemoryStore(max_bytes=400)
         for path in (POOL, A, B):
             await self.run(store, create(path, JSON))

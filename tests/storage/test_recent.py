@@ -23,7 +23,7 @@ def filled(memory: RecentCache, base: int, appends: list[bytes]) -> Recent:
     st.lists(st.binary(min_size=1, max_size=9), min_size=1, max_size=70),
     st.data(),
 )
-def test_read_returns_appended_bytes_of_pieces_in_memory(
+def test_cache_of_recent_appends_returns_appended_bytes(
     base: int, appends: list[bytes], data: st.DataObject
 ) -> None:
     memory = RecentCache(1 << 30)
@@ -41,7 +41,7 @@ def test_read_returns_appended_bytes_of_pieces_in_memory(
         assert recent.around(start)[0] <= start < recent.around(start)[1]
 
 
-def test_trim_never_drops_pieces_that_no_log_has() -> None:
+def test_trim_does_not_drop_unflushed_appends() -> None:
     memory = RecentCache(0)
     recent = filled(memory, 0, [b"abc", b"def"])
     memory.trim()
@@ -51,7 +51,7 @@ def test_trim_never_drops_pieces_that_no_log_has() -> None:
     assert (recent.begin, recent.read(3, 6)) == (3, b"def")
 
 
-def test_trim_drops_oldest_piece_among_all_streams_first() -> None:
+def test_trim_drops_oldest_append_of_all_streams_first() -> None:
     memory = RecentCache(500)
     first = filled(memory, 0, [b"x" * 200])
     second = filled(memory, 0, [b"y" * 200])
@@ -85,7 +85,7 @@ def test_large_json_append_is_cut_at_the_ends_of_values() -> None:
     assert pieces[-1].end == 50 + len(data)
 
 
-def test_taking_and_forgetting_many_pieces_creates_few_objects() -> None:
+def test_cache_returns_many_appends_without_creating_many_objects() -> None:
     memory = RecentCache(1 << 40)
     recent = filled(memory, 0, [b"x"] * 100_000)
     before = len(gc.get_objects())
@@ -101,7 +101,7 @@ def test_taking_and_forgetting_many_pieces_creates_few_objects() -> None:
     assert sum(map(len, memory._blocks)) == memory._stale
 
 
-def test_trim_drops_a_bounded_number_of_pieces() -> None:
+def test_trim_drops_limited_number_of_appends_per_call() -> None:
     memory = RecentCache(0)
     recent = filled(memory, 0, [b"x"] * 100_000)
     recent.flushed = 100_000
@@ -112,7 +112,7 @@ def test_trim_drops_a_bounded_number_of_pieces() -> None:
     assert (memory.held, len(recent)) == (0, 0)
 
 
-def test_around_returns_bounds_of_piece_at_position_and_end_of_its_append() -> None:
+def test_around_returns_bounds_of_piece_and_end_of_append() -> None:
     recent = Recent(10, 10, 0)
     for end in (12 | INSIDE, 15 | INSIDE, 17, 20 | INSIDE):
         recent.add(end, b"x")
@@ -126,7 +126,7 @@ def test_around_returns_bounds_of_piece_at_position_and_end_of_its_append() -> N
     assert recent.around(20) == (20, 20, 20)
 
 
-def test_added_counts_many_pieces_like_repeated_calls_of_add() -> None:
+def test_one_call_of_added_equals_many_calls_of_add() -> None:
     one, other = RecentCache(1000), RecentCache(1000)
     recents = [Recent(0, 0, 0) for _ in range(3)]
     twins = [Recent(0, 0, 0) for _ in range(3)]
@@ -140,7 +140,7 @@ def test_added_counts_many_pieces_like_repeated_calls_of_add() -> None:
     assert other.added([], 0) == 0
 
 
-def test_count_and_pieces_return_limited_number_of_pieces() -> None:
+def test_pieces_returns_at_most_the_requested_number_of_pieces() -> None:
     recent = filled(RecentCache(1000), 10, [b"abc", b"d", b"ef"])
     assert recent.count(10, 16) == 3
     assert recent.count(13, 14) == 1

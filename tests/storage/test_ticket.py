@@ -17,7 +17,7 @@ def test_callbacks_run_in_order_and_immediately_if_ticket_is_done() -> None:
     assert ticket.result() == 1
 
 
-def test_ticket_keeps_its_first_resolution() -> None:
+def test_resolved_ticket_ignores_later_results() -> None:
     ticket: Ticket[int] = Ticket()
     ticket.resolve(1)
     ticket.resolve(2)
@@ -54,7 +54,7 @@ def test_then_passes_error_to_last_ticket(late: bool) -> None:
         chained.result()
 
 
-def test_cancelling_a_chain_cancels_its_first_ticket() -> None:
+def test_cancelling_chained_ticket_cancels_its_first_ticket() -> None:
     undone: list[str] = []
     first: Ticket[int] = Ticket()
     first.on_cancel(lambda: undone.append("first"))
@@ -66,7 +66,7 @@ def test_cancelling_a_chain_cancels_its_first_ticket() -> None:
     first.resolve(1)  # has no effect and raises no error
 
 
-def test_cancelling_a_chain_cancels_the_ticket_of_its_second_step() -> None:
+def test_cancelling_chained_ticket_cancels_its_pending_second_ticket() -> None:
     undone: list[str] = []
     second: Ticket[int] = Ticket()
     second.on_cancel(lambda: undone.append("second"))

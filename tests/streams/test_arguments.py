@@ -90,7 +90,7 @@ def test_stream_created_without_content_type_is_binary() -> None:
     assert (command.lifetime, command.fork, command.closes) == (Lifetime(), None, False)
 
 
-def test_create_of_fork_without_content_type_leaves_type_to_source() -> None:
+def test_fork_created_without_content_type_has_type_of_source() -> None:
     options = CreateOptions(forked_from="/b", fork_offset=OFFSET, fork_sub_offset=2)
     command = create_command("/a", None, options)
     assert command.media is None

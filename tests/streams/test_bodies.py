@@ -20,7 +20,7 @@ def large() -> Append:
     return parse_append("/a", JSON, LARGE)
 
 
-def test_small_body_needs_no_preparation() -> None:
+def test_small_request_body_is_parsed_immediately() -> None:
     assert bodies.is_ready(append("/a", b"[1]", "application/json"))
     assert bodies.is_ready(create("/a", None, LARGE))
     assert not bodies.is_ready(large())
@@ -29,7 +29,7 @@ def test_small_body_needs_no_preparation() -> None:
     assert bodies.prepare(bench.store, bench.engine.turns, command).result() is command
 
 
-async def test_large_body_is_split_over_several_turns_and_has_marks() -> None:
+async def test_large_json_body_is_split_over_several_loop_turns() -> None:
     bench = Bench()
     ticket = bodies.prepare(bench.store, bench.engine.turns, large())
     assert not ticket.done

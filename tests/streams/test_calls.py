@@ -186,7 +186,7 @@ def test_call_from_callback_on_loop_runs_immediately(loop_thread: LoopThread) ->
     loop_thread.call(calls.detach)
 
 
-def test_calls_run_on_each_loop_in_turn_and_in_calling_thread_between_loops(
+def test_call_runs_on_attached_loop_or_else_in_calling_thread(
     loop_thread: LoopThread,
 ) -> None:
     calls = make_calls()

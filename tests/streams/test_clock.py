@@ -24,7 +24,7 @@ def test_steady_clock_starts_at_present_and_advances() -> None:
     assert clock.detect_step() == 0
 
 
-def test_steady_clock_ignores_step_of_wall_clock() -> None:
+def test_setting_wall_clock_does_not_change_steady_clock() -> None:
     wall, timeline = SettableClock(), Timeline()
     clock = clock_of(timeline, wall)
     wall.set(-7200)
@@ -34,7 +34,7 @@ def test_steady_clock_ignores_step_of_wall_clock() -> None:
     assert clock.detect_step() == 0
 
 
-def test_two_clocks_of_one_timeline_agree() -> None:
+def test_two_clocks_with_same_timeline_return_same_time() -> None:
     wall, timeline = SettableClock(), Timeline()
     first = clock_of(timeline, wall)
     wall.set(7200)
@@ -42,7 +42,7 @@ def test_two_clocks_of_one_timeline_agree() -> None:
     assert clock_of(timeline, wall)() == first()
 
 
-def test_plain_clock_returns_same_steady_and_wall_time() -> None:
+def test_clock_without_wall_time_returns_same_steady_and_wall_time() -> None:
     plain, timeline = ManualClock(), Timeline()
     clock = clock_of(timeline, plain)
     plain.forward(3600)

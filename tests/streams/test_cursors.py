@@ -83,7 +83,7 @@ def test_present_cursor_is_number_of_present_interval() -> None:
         assert cursors.present() == str(interval_at(wall.now / 1e6, options))
 
 
-def test_cursor_after_client_cursor_is_greater() -> None:  # TRAPS 35
+def test_next_cursor_is_greater_than_client_cursor() -> None:  # TRAPS 35
     cursors = Cursors(DEFAULT_CURSOR_OPTIONS, Wall())
     present = cursors.present()
     assert cursors.after(None) == cursors.after("no number") == cursors.after("0") == present

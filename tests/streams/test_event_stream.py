@@ -90,7 +90,7 @@ async def test_empty_stream_sends_control_event_immediately() -> None:  # TRAPS 
     reader.stream.close()
 
 
-async def test_last_data_comes_before_end_of_closed_stream() -> None:  # TRAPS 31
+async def test_event_stream_sends_last_data_before_stream_closed_event() -> None:  # TRAPS 31
     bench = Bench()
     bench.do(create("/a", JSON))
     reader = Reader(bench)
@@ -254,7 +254,7 @@ async def test_shutdown_ends_event_stream_with_control_event() -> None:  # TRAPS
     reader.stream.close()
 
 
-async def test_closed_event_stream_leaves_no_waiter() -> None:
+async def test_closed_event_stream_is_removed_from_waiting_readers() -> None:
     bench = Bench()
     bench.do(create("/a", TEXT))
     reader = Reader(bench)
@@ -277,7 +277,7 @@ async def test_event_id_is_offset_after_event() -> None:
     resumed.stream.close()
 
 
-async def test_pull_without_new_data_returns_wait() -> None:
+async def test_pull_returns_wait_if_stream_has_no_new_data() -> None:
     bench = Bench()
     bench.do(create("/a", JSON))
     reader = Reader(bench)
@@ -376,7 +376,7 @@ octets = st.sampled_from(
     st.sampled_from(["close", "delete", "stop"]),
     st.integers(1, 20),
 )
-def test_news_and_pull_send_same_bytes(
+def test_shared_events_have_same_bytes_as_individually_read_events(
     written: tuple[str, list[list[bytes]]], end: str, count: int
 ) -> None:
     async def follow() -> None:
@@ -404,7 +404,7 @@ def test_news_and_pull_send_same_bytes(
     asyncio.run(follow())
 
 
-async def test_up_to_date_reader_receives_next_append_from_news() -> None:
+async def test_up_to_date_event_stream_gets_next_append_without_reading_store() -> None:
     bench = Bench()
     bench.do(create("/a", JSON))
     reader = NativeReader(bench)

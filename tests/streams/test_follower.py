@@ -72,7 +72,7 @@ async def test_follow_starts_at_any_offset(app: DurableStreamsApp) -> None:
     assert await late == b"three"
 
 
-async def test_slow_follower_reads_pages_and_uses_no_send_budget(app: DurableStreamsApp) -> None:
+async def test_slow_follower_uses_no_send_buffer_budget(app: DurableStreamsApp) -> None:
     streams = app.streams
     await streams.create("/a")
     pages = streams.follow("/a")
@@ -94,7 +94,9 @@ async def test_slow_follower_reads_pages_and_uses_no_send_budget(app: DurableStr
 
 
 @pytest.mark.parametrize("how", ["cancel", "timeout", "break"])
-async def test_abandoned_follower_leaves_no_waiter(app: DurableStreamsApp, how: str) -> None:
+async def test_abandoned_follower_is_removed_from_waiting_readers(
+    app: DurableStreamsApp, how: str
+) -> None:
     streams = app.streams
     await streams.create("/a", TEXT, ttl_seconds=60, initial_data=b"x")
     pages = streams.follow("/a")
@@ -154,7 +156,7 @@ async def test_deletion_ends_follower(app: DurableStreamsApp, forked: bool) -> N
     assert waiting(app) == 0
 
 
-async def test_waiting_follower_keeps_stream_alive_and_expiry_ends_idle_follower() -> None:
+async def test_stream_does_not_expire_while_follower_waits() -> None:
     clock = ManualClock()
     app = create_app(clock=clock)
     await app.streams.create("/a", TEXT, ttl_seconds=10)
@@ -234,7 +236,7 @@ async def test_disk_failure_reaches_writers_and_followers(
             await each
 
 
-async def test_many_followers_leave_no_waiter_after_they_end(app: DurableStreamsApp) -> None:
+async def test_ended_followers_are_removed_from_waiting_readers(app: DurableStreamsApp) -> None:
     streams = app.streams
     await streams.create("/a", TEXT)
 

@@ -90,11 +90,11 @@ def test_fork_offset_of_earlier_incarnation_is_bad_request(bench: Bench) -> None
     assert caught.value.code == "INVALID_OFFSET"
 
 
-def test_fork_without_offset_is_resolved_by_decision(bench: Bench) -> None:
+def test_fork_without_offset_needs_no_search_before_create(bench: Bench) -> None:
     assert resolve_fork(bench, Fork("/o", None, None)) is None
 
 
-def test_missing_source_is_refused_by_decision(bench: Bench) -> None:
+def test_fork_of_missing_source_needs_no_search_before_create(bench: Bench) -> None:
     assert resolve_fork(bench, Fork("/gone", Offset(1, 1), None)) is None
 
 

@@ -69,7 +69,7 @@ async def test_failing_hook_is_logged_and_other_hooks_run(
     assert "a later fault" in caplog.text
 
 
-def test_registry_lists_other_streams_and_not_itself() -> None:
+def test_registry_does_not_list_itself() -> None:
     bench = Bench(hooks=Hooks(create_registry_hooks()))
     bench.do(create("/v1/stream/a"), Delete("/v1/stream/a"))
     page = bench.engine.read(read("/v1/stream/__registry__")).result()

@@ -45,7 +45,7 @@ def reads(limit: int) -> LargeReads:
     return LargeReads(SendBudget(limit), at_once)
 
 
-def test_run_counts_against_budget_until_last_reference_is_dropped(disk: Disk) -> None:
+def test_large_read_uses_budget_until_last_reference_is_dropped(disk: Disk) -> None:
     large = reads(1000)
     first, second = large.read(A, disk.read), large.read(A, disk.read)
     disk.done()
@@ -60,7 +60,7 @@ def test_run_counts_against_budget_until_last_reference_is_dropped(disk: Disk) -
     assert large.budget.held == 0
 
 
-def test_run_is_cached_for_next_reader_while_budget_has_room(disk: Disk) -> None:
+def test_large_read_is_cached_while_budget_has_room(disk: Disk) -> None:
     large = reads(250)
     for key in (A, B):
         large.read(key, disk.read)
@@ -73,7 +73,7 @@ def test_run_is_cached_for_next_reader_while_budget_has_room(disk: Disk) -> None
     assert large.kept_bytes == 100
 
 
-def test_cached_runs_have_bounded_size(disk: Disk) -> None:
+def test_cache_of_large_reads_has_limited_size(disk: Disk) -> None:
     large = reads(10 * KEPT)
     for number in range(60):
         large.read((number, 0, MIB), disk.read)
@@ -100,7 +100,7 @@ async def test_read_beyond_budget_waits_until_another_page_is_released(disk: Dis
     assert large.budget.held == 100
 
 
-async def test_reads_wait_in_order_and_read_larger_than_budget_runs_alone(
+async def test_read_larger_than_budget_waits_its_turn_and_runs_alone(
     disk: Disk,
 ) -> None:
     large = reads(150)
@@ -171,7 +171,7 @@ def test_failed_read_returns_its_bytes_to_budget(disk: Disk) -> None:
     assert large.budget.held == 0
 
 
-def test_each_reader_of_run_is_resolved_in_separate_turn(disk: Disk) -> None:
+def test_each_waiting_reader_of_large_read_is_answered_in_separate_step(disk: Disk) -> None:
     steps: list[Callable[[], None]] = []
     large = LargeReads(SendBudget(100), steps.append)
     tickets = [large.read(A, disk.read) for _ in range(3)]
@@ -183,7 +183,7 @@ def test_each_reader_of_run_is_resolved_in_separate_turn(disk: Disk) -> None:
         assert sum(ticket.done for ticket in tickets) == number
 
 
-def test_run_is_encoded_once_and_encoding_counts_against_budget(disk: Disk) -> None:
+def test_readers_share_one_json_encoding_of_large_read(disk: Disk) -> None:
     large = reads(250)
     ticket = large.read(A, disk.read)
     disk.done()
@@ -204,7 +204,7 @@ def test_run_is_encoded_once_and_encoding_counts_against_budget(disk: Disk) -> N
     assert large.budget.held == 0
 
 
-def test_run_is_not_encoded_if_budget_has_no_room(disk: Disk) -> None:
+def test_large_read_is_not_encoded_if_budget_has_no_room(disk: Disk) -> None:
     large = reads(150)
     ticket = large.read(A, disk.read)
     disk.done()
@@ -212,7 +212,7 @@ def test_run_is_not_encoded_if_budget_has_no_room(disk: Disk) -> None:
     assert large.budget.held == 100
 
 
-def test_cached_run_is_returned_without_queueing_only_if_turn_has_time(disk: Disk) -> None:
+def test_cached_read_skips_queue_only_if_loop_turn_has_time(disk: Disk) -> None:
     steps: list[Callable[[], None]] = []
     asked: list[int] = []
     has_time = [True, False]
@@ -235,7 +235,7 @@ def test_cached_run_is_returned_without_queueing_only_if_turn_has_time(disk: Dis
     assert asked == [100, 100]
 
 
-async def test_run_returns_its_bytes_without_garbage_collection(disk: Disk) -> None:
+async def test_dropped_large_read_frees_budget_without_garbage_collection(disk: Disk) -> None:
     gc.disable()
     try:
         budget = SendBudget(100)

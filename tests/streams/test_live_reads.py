@@ -4,7 +4,7 @@ from durable_streams_server.streams.live_reads import LiveReads
 from tests.streams.engines import Bench
 
 
-def test_engine_has_every_member_of_live_reads() -> None:
+def test_engine_implements_every_member_of_live_reads_protocol() -> None:
     engine: LiveReads = Bench().engine  # mypy checks the types
     members = {*LiveReads.__annotations__, "subscribe", "unsubscribe", "is_ahead", "next_cursor"}
     assert {name for name in dir(LiveReads) if not name.startswith("_")} <= members

@@ -87,7 +87,7 @@ async def test_duplicate_append_does_not_end_long_poll(bench: Bench) -> None:  #
     ticket.cancel()
 
 
-async def test_cancelled_long_poll_leaves_no_waiter(bench: Bench) -> None:
+async def test_cancelled_long_poll_is_removed_from_waiting_readers(bench: Bench) -> None:
     ticket = poll(bench)
     ticket.cancel()
     assert len(bench.engine.tails) == 0

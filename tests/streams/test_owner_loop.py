@@ -13,7 +13,7 @@ from tests.streams.threads import InThread, LoopThread, Pause, wait_until
 pytestmark = pytest.mark.usefixtures("frequent_checks")
 
 
-def test_waiting_call_takes_store_back_once_owning_loop_is_closed(loop_thread: LoopThread) -> None:
+def test_waiting_call_runs_in_its_thread_once_loop_is_closed(loop_thread: LoopThread) -> None:
     calls, pause, taken_back = make_calls(), Pause(), threading.Event()
     attach(calls, loop_thread, taken_back.set)
 
@@ -32,7 +32,7 @@ def test_waiting_call_takes_store_back_once_owning_loop_is_closed(loop_thread: L
     assert taken_back.is_set()
 
 
-def test_call_after_loop_was_closed_takes_store_back(loop_thread: LoopThread) -> None:
+def test_call_after_loop_was_closed_runs_in_calling_thread(loop_thread: LoopThread) -> None:
     calls, taken_back = make_calls(), threading.Event()
     attach(calls, loop_thread, taken_back.set)
     loop_thread.stop()
@@ -54,7 +54,7 @@ def test_started_call_raises_error_if_its_loop_is_closed(
     assert thread_of_call(calls) == threading.get_ident()
 
 
-def test_close_after_loop_was_closed_takes_store_back(loop_thread: LoopThread) -> None:
+def test_store_can_be_closed_after_owning_loop_was_closed(loop_thread: LoopThread) -> None:
     calls, order = make_calls(), list[str]()
     attach(calls, loop_thread, lambda: order.append("back"))
     loop_thread.stop()
@@ -84,7 +84,7 @@ def test_call_in_thread_of_stopped_loop_runs_immediately() -> None:
     loop.close()
 
 
-def test_store_is_free_after_owning_loop_ends_with_error() -> None:
+def test_store_can_be_used_after_owning_loop_ends_with_error() -> None:
     calls, pause, order = make_calls(), Pause(), list[str]()
 
     async def main() -> None:

@@ -67,7 +67,7 @@ def test_page_of_text_contains_at_least_one_whole_character() -> None:
 
 
 @pytest.mark.parametrize("media", ["application/octet-stream", TEXT])
-def test_read_starts_at_append_or_one_byte_past_its_start(media: str) -> None:
+def test_read_may_start_at_append_or_one_byte_later(media: str) -> None:
     bench = Bench()
     bench.do(create("/a", media, b"a" * 10), append("/a", b"b" * 10, media))
     state, reader = bench.state(), bench.engine.reader
@@ -222,7 +222,7 @@ def test_offset_inside_large_value_is_refused_after_reading_few_bytes(
     assert bench.engine.reader.check(state, after).result() == after
 
 
-async def test_sub_offset_far_inside_large_append_is_found_in_turns(
+async def test_search_for_distant_sub_offset_takes_several_loop_turns(
     counted: tuple[Bench, CountingStore],
 ) -> None:
     bench, store = counted
@@ -246,7 +246,7 @@ async def test_sub_offset_far_inside_large_append_is_found_in_turns(
     assert isinstance(refused.problem, BadRequest)
 
 
-async def test_fork_of_source_deleted_during_search_is_refused_by_decision(
+async def test_fork_is_refused_if_source_is_deleted_during_offset_search(
     counted: tuple[Bench, CountingStore],
 ) -> None:
     bench, _ = counted
@@ -270,7 +270,7 @@ VALUES = st.sampled_from([*SMALL, b'"' + b"x" * 30 + b'"', b"[" + b'"y",' * 12 +
     st.integers(8, 24),
     st.data(),
 )
-def test_pages_and_offsets_end_at_values_for_any_mark_spacing(
+def test_json_pages_end_between_values_for_any_spacing_of_marks(
     appends: list[list[bytes]], cap: int, spacing: int, data: st.DataObject
 ) -> None:
     bench = Bench()

@@ -14,7 +14,7 @@ from tests.streams.engines import Bench, read
 JSON = "application/json"
 
 
-def test_json_page_is_shown_as_array_and_as_one_message_per_value() -> None:
+def test_json_page_is_one_array_or_one_message_per_value() -> None:
     bench = Bench()
     bench.do(create("/a", JSON, b'[1.10, "x,y"]'))
     page = bench.engine.read(read()).result()
@@ -37,7 +37,7 @@ def test_binary_page_is_one_message_and_empty_page_has_no_message() -> None:
     assert stream_page(tail).data == b""
 
 
-def test_append_that_wrote_nothing_is_duplicate_only_if_it_had_data() -> None:
+def test_append_without_data_is_not_reported_as_duplicate() -> None:
     bench = Bench()
     bench.do(create("/a", JSON))
     written = bench.engine.append(append("/a", b"[1]", JSON)).result()

@@ -94,7 +94,7 @@ async def test_waiter_is_woken_once_for_all_appends_of_one_turn() -> None:
     assert {sleeper.woken for sleeper in sleepers} == {2}
 
 
-async def test_one_turn_wakes_one_slice_of_waiters_per_stream() -> None:
+async def test_each_loop_turn_wakes_limited_number_of_waiters_per_stream() -> None:
     turns = Turns()
     tails, streams = Tails(turns), [state(number) for number in range(3)]
     crowds = {stream.incarnation: [Sleeper() for _ in range(80)] for stream in streams}
@@ -109,7 +109,7 @@ async def test_one_turn_wakes_one_slice_of_waiters_per_stream() -> None:
     assert counts == [[32] * 3, [64] * 3, [80] * 3]
 
 
-async def test_wake_ups_stop_after_their_share_of_turn_and_continue_in_next_turn() -> None:
+async def test_waking_readers_pauses_after_its_time_share_of_loop_turn() -> None:
     clock = Clock()
     turns = Turns(share=0.004, clock=clock)
     tails, streams = Tails(turns), [state(number) for number in range(10)]
@@ -129,7 +129,7 @@ async def test_wake_ups_stop_after_their_share_of_turn_and_continue_in_next_turn
     assert [sleeper.woken for sleeper in sleepers] == [1] * 10
 
 
-def test_append_during_round_causes_another_round() -> None:
+def test_append_during_wake_up_round_starts_another_round() -> None:
     stream = state(1)
     group, sleepers = crowd(100)
     assert group.begin_round(added(stream))
@@ -191,7 +191,7 @@ def test_append_by_woken_waiter_wakes_all_waiters_again() -> None:
     assert [waiter.woken for waiter in waiters] == [2, 2]
 
 
-def test_latest_is_append_only_if_round_has_no_other_change() -> None:
+def test_latest_is_none_unless_wake_up_round_has_one_append() -> None:
     stream = state(1)
     group, _ = crowd(2)
     first = added(stream)
@@ -207,7 +207,7 @@ def test_latest_is_append_only_if_round_has_no_other_change() -> None:
     assert group.latest is None
 
 
-def test_event_that_ends_at_tail_is_shared_with_waiters_at_its_start() -> None:
+def test_event_up_to_tail_is_shared_with_waiters_at_same_offset() -> None:
     group, sleepers = crowd(40)
     found: list[SharedEvent | None] = []
     sleepers[0].on_wake = lambda: group.share(5, event(9))
@@ -222,7 +222,7 @@ def test_event_that_ends_at_tail_is_shared_with_waiters_at_its_start() -> None:
     assert not group.shares
 
 
-def test_only_waiter_of_stream_shares_no_event() -> None:
+def test_event_is_not_shared_if_stream_has_one_waiter() -> None:
     group, sleepers = crowd(1)
     shares: list[bool] = []
     sleepers[0].on_wake = lambda: shares.append(group.shares)
@@ -231,7 +231,7 @@ def test_only_waiter_of_stream_shares_no_event() -> None:
     assert shares == [False]
 
 
-def test_event_that_ends_before_tail_is_shared_with_later_waiters() -> None:
+def test_event_ending_before_tail_is_shared_after_tail_moves() -> None:
     group, _ = crowd(40)
     group.begin_round(added(state(1)))
     assert group.step()
@@ -239,7 +239,7 @@ def test_event_that_ends_before_tail_is_shared_with_later_waiters() -> None:
     assert group.shared(5, 1000) == event(9, at_tail=False)
 
 
-def test_group_keeps_at_most_8_shared_events() -> None:
+def test_stream_waiters_share_at_most_8_events() -> None:
     group, _ = crowd(40)
     group.begin_round(added(state(1)))
     assert group.step()

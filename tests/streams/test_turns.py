@@ -51,7 +51,7 @@ async def run_all(turns: Turns) -> None:
     raise AssertionError("the line does not end")
 
 
-async def test_steps_of_concurrent_work_alternate() -> None:
+async def test_queued_tasks_run_one_step_each_in_turn() -> None:
     turns = Turns()
     done: list[str] = []
     turns.add(counting(3, done, "a"))
@@ -61,7 +61,7 @@ async def test_steps_of_concurrent_work_alternate() -> None:
     assert done == ["a", "b", "c", "a", "b", "a"]
 
 
-async def test_line_runs_for_its_share_of_turn_and_then_yields_to_loop() -> None:
+async def test_work_queue_yields_to_event_loop_after_its_time_share() -> None:
     clock = Clock()
     order: list[str] = []
     turns = Turns(share=0.004, clock=clock)
@@ -110,7 +110,7 @@ async def test_failing_step_is_logged_and_other_steps_run(
     assert "a step of long work failed" in caplog.text
 
 
-async def test_step_added_by_step_goes_to_end_of_line() -> None:
+async def test_step_added_by_running_step_goes_to_end_of_queue() -> None:
     turns = Turns()
     done: list[str] = []
 
@@ -124,7 +124,7 @@ async def test_step_added_by_step_goes_to_end_of_line() -> None:
     assert done == ["first", "second", "added"]
 
 
-async def test_turn_admits_limited_number_of_writes_and_reads() -> None:
+async def test_loop_turn_admits_limited_number_of_writes_and_reads() -> None:
     turns = Turns()
     for _ in range(2):
         begun = [turns.admits(is_read=False) for _ in range(WRITES_AT_ONCE + 10)]
@@ -135,7 +135,7 @@ async def test_turn_admits_limited_number_of_writes_and_reads() -> None:
         await asyncio.sleep(0)
 
 
-async def test_refused_writes_do_not_count_against_reads() -> None:
+async def test_postponed_writes_do_not_reduce_number_of_admitted_reads() -> None:
     turns = Turns()
     for _ in range(1000):
         turns.admits(is_read=False)
@@ -143,7 +143,7 @@ async def test_refused_writes_do_not_count_against_reads() -> None:
     assert turns.admits(is_read=True)
 
 
-async def test_slow_parsing_of_body_counts_as_several_writes() -> None:
+async def test_slow_body_parsing_uses_admission_of_several_writes() -> None:
     now = 0.0
     turns = Turns(clock=lambda: now)
 
@@ -161,7 +161,7 @@ async def test_slow_parsing_of_body_counts_as_several_writes() -> None:
     assert not turns.is_full
 
 
-async def test_parsing_delayed_by_machine_counts_at_most_one_write_per_512_bytes() -> None:
+async def test_delayed_parsing_uses_at_most_one_write_per_512_bytes() -> None:
     now = 0.0
     turns = Turns(clock=lambda: now)
 
@@ -173,7 +173,7 @@ async def test_parsing_delayed_by_machine_counts_at_most_one_write_per_512_bytes
     assert turns.begun == 10
 
 
-async def test_admitted_request_raises_limit_of_unchecked_requests_until_next_turn() -> None:
+async def test_admission_lets_more_requests_skip_the_check_until_next_turn() -> None:
     turns = Turns()
     assert turns.unasked == FEW
     turns.begun = FEW
@@ -184,7 +184,7 @@ async def test_admitted_request_raises_limit_of_unchecked_requests_until_next_tu
     assert turns.unasked == FEW
 
 
-async def test_reads_wait_in_line_after_24_ms_of_one_turn() -> None:
+async def test_reads_are_queued_after_24_ms_of_one_loop_turn() -> None:
     clock = Clock()
     turns = Turns(clock=clock)
     for _ in range(WRITES_AT_ONCE + 1):
@@ -214,7 +214,7 @@ async def test_queued_requests_run_before_long_work() -> None:
     assert "work" in order
 
 
-async def test_coroutine_waits_in_same_line_as_steps() -> None:
+async def test_coroutine_waits_in_same_queue_as_steps() -> None:
     turns = Turns()
     done: list[str] = []
     turns.add(counting(2, done, "a"))
@@ -226,7 +226,7 @@ async def test_coroutine_waits_in_same_line_as_steps() -> None:
     await run_all(turns)
 
 
-async def test_cancelled_coroutine_leaves_line() -> None:
+async def test_cancelled_coroutine_leaves_queue() -> None:
     turns = Turns()
     waiting = asyncio.create_task(turns.wait_turn())
     await asyncio.sleep(0)
@@ -236,7 +236,7 @@ async def test_cancelled_coroutine_leaves_line() -> None:
     await run_all(turns)
 
 
-async def test_spend_shortens_rest_of_turn() -> None:
+async def test_spend_reduces_remaining_time_of_loop_turn() -> None:
     clock = Clock()
     turns = Turns(share=0.004, clock=clock)
     order: list[str] = []
@@ -252,7 +252,7 @@ async def test_spend_shortens_rest_of_turn() -> None:
     assert order == ["step", "step", "loop", "step", "step"]
 
 
-async def test_has_time_is_true_until_turn_is_full_or_step_is_queued() -> None:
+async def test_has_time_is_false_if_turn_is_full_or_step_queued() -> None:
     turns = Turns(share=0.004)
     assert not turns.has_time(0.005)
     done = [turns.has_time(0.004) for _ in range(10)]
@@ -265,7 +265,7 @@ async def test_has_time_is_true_until_turn_is_full_or_step_is_queued() -> None:
     assert turns.has_time(0.0001)
 
 
-async def test_lines_run_in_order_each_for_its_share() -> None:
+async def test_each_work_queue_runs_for_its_time_share_in_fixed_order() -> None:
     clock = Clock()
     turns = Turns(share=0.004, clock=clock)
     order: list[str] = []
@@ -286,7 +286,7 @@ async def test_lines_run_in_order_each_for_its_share() -> None:
     assert order[6:] == ["READS", "URGENT", "WORK"]
 
 
-async def test_wake_ups_run_once_per_turn_and_block_no_request() -> None:
+async def test_wake_up_queue_runs_one_step_per_loop_turn() -> None:
     turns = Turns()
     order: list[str] = []
     turns.add(counting(3, order, "wake"), Line.WAKES)
@@ -304,7 +304,7 @@ async def test_wake_ups_run_once_per_turn_and_block_no_request() -> None:
 
 
 @pytest.mark.parametrize("is_waited_for", [True, False])
-async def test_loop_yields_to_threads_between_turns_while_clients_wait_for_them(
+async def test_event_loop_yields_to_threads_that_clients_wait_for(
     is_waited_for: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[str] = []
@@ -318,7 +318,7 @@ async def test_loop_yields_to_threads_between_turns_while_clients_wait_for_them(
     assert order == ["wake", *between, "wake", *between, "wake"]
 
 
-async def test_loop_sleeps_for_thread_that_has_waited_too_long(
+async def test_event_loop_sleeps_to_let_long_waiting_thread_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now, order = 0.0, []
@@ -338,7 +338,7 @@ async def test_loop_sleeps_for_thread_that_has_waited_too_long(
     assert order[:10] == ["step", "yield"] * 3 + ["step", "sleep"] + ["step", "yield"]
 
 
-async def test_busy_lines_do_not_starve_thread() -> None:
+async def test_busy_work_queues_do_not_starve_other_threads() -> None:
     begin, ended = threading.Event(), asyncio.Event()
     begun: list[float] = []
 

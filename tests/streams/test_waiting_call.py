@@ -18,7 +18,7 @@ class Ends:
         self.seen.append((call, call.awake.is_set()))
 
 
-def test_result_wakes_waiting_thread_after_on_end_is_called() -> None:
+def test_call_notifies_its_owner_before_waking_waiting_thread() -> None:
     ends = Ends()
     call = WaitingCall(lambda: Ticket.of("done"))
     assert (call.thread, call.is_done) == (threading.get_ident(), False)
@@ -36,7 +36,7 @@ def test_call_with_open_ticket_ends_when_ticket_resolves() -> None:
     assert (call.result(), len(ends.seen)) == ("late", 1)
 
 
-def test_settle_passes_ticket_of_started_call() -> None:
+def test_settle_passes_ticket_only_once_call_has_started() -> None:
     ticket = Ticket[str]()
     call = WaitingCall(lambda: ticket)
     settled: list[Ticket[str]] = []
@@ -78,14 +78,14 @@ def test_system_exit_of_function_ends_call_and_reaches_loop() -> None:
         call.result()
 
 
-def test_fail_does_not_replace_result() -> None:
+def test_fail_does_not_replace_result_of_finished_call() -> None:
     call = WaitingCall(lambda: Ticket.of("done"))
     call.start(Ends())
     call.fail(OSError("too late"))
     assert call.result() == "done"
 
 
-def test_give_turn_wakes_waiting_thread_without_ending_its_call() -> None:
+def test_give_turn_wakes_waiting_thread_before_call_is_done() -> None:
     call = WaitingCall(lambda: Ticket.of("done"))
     call.give_turn()
     assert (call.has_turn, call.awake.is_set(), call.is_done) == (True, True, False)

@@ -154,7 +154,7 @@ async def test_read_of_stream_expired_during_disk_read_does_not_revive_it(kind: 
         world.engine.head("/a").result()
 
 
-def test_read_of_source_soft_deleted_during_disk_read_is_gone() -> None:
+def test_read_returns_gone_if_stream_is_soft_deleted_during_disk_read() -> None:
     world = World()
     ticket = world.engine.read(read(offset=world.inside))
     run(world.store, create("/fork", None, fork=fork_of("/a")), Delete("/a"))

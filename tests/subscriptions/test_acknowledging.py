@@ -67,7 +67,9 @@ class SlowStore(MemoryStore):
         return ticket
 
 
-async def test_large_request_waits_for_offsets_that_are_checked_on_disk(running: Running) -> None:
+async def test_large_acknowledgement_waits_while_its_offsets_are_read_from_disk(
+    running: Running,
+) -> None:
     slow = Running(SlowStore()).start()
     await slow.create_streams(POOL)
     paths = [f"{ROOT}/many/{number}" for number in range(MAX_LISTED)]

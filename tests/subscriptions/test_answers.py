@@ -40,7 +40,7 @@ def failure(coding: bytes, body: bytes) -> DeliveryFailed:
         (b"identity, gzip", gzip.compress(DONE, mtime=0)),
     ],
 )
-def test_body_is_decoded(coding: bytes, body: bytes) -> None:
+def test_answer_body_is_decoded_by_its_content_encoding(coding: bytes, body: bytes) -> None:
     assert decode([coding], body) == DONE
 
 
@@ -57,7 +57,7 @@ def test_empty_body_is_empty_in_every_encoding(coding: bytes) -> None:
 @pytest.mark.parametrize(
     "coding", [b"br", b"zstd", b"compress", b"gzip, gzip", b"gzip,deflate", b"\xff"]
 )
-def test_unknown_encoding_fails(coding: bytes) -> None:
+def test_answer_with_unknown_content_encoding_fails(coding: bytes) -> None:
     error = failure(coding, gzip.compress(DONE, mtime=0))
     assert error.reason == "the receiver's answer is in an encoding that was not asked for"
     assert error.code == "invalid_answer"
@@ -81,12 +81,12 @@ def test_two_encodings_in_two_headers_fail() -> None:
         b"\x1f\x8b",
     ],
 )
-def test_body_that_does_not_decode_fails(coding: bytes, body: bytes) -> None:
+def test_undecodable_answer_body_fails(coding: bytes, body: bytes) -> None:
     assert "encoding" in failure(coding, body).reason
 
 
 @given(st.sampled_from([b"gzip", b"deflate"]), st.binary(max_size=200))
-def test_arbitrary_body_decodes_or_fails(coding: bytes, body: bytes) -> None:
+def test_any_answer_body_is_decoded_or_refused(coding: bytes, body: bytes) -> None:
     with suppress(DeliveryFailed):
         assert len(decode([coding], body)) <= MAX_REPLY_BODY
 

@@ -103,7 +103,7 @@ async def test_host_header_names_the_host_and_port_of_the_url(
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 299, 400, 404, 410, 429, 500, 503, 599])
-async def test_status_outside_1xx_and_3xx_is_returned(status: int) -> None:
+async def test_client_returns_any_2xx_4xx_or_5xx_status(status: int) -> None:
     body = b"" if status == 204 else b"x"
     reply = b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
     assert await exchange(reply) == Reply(status, body)

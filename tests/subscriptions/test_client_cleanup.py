@@ -28,7 +28,7 @@ async def answer_in_parts(reader: asyncio.StreamReader, writer: asyncio.StreamWr
 @pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize("cancels", [1, 2, 3])
 @pytest.mark.parametrize("answer", [never_answer, answer_in_parts])
-async def test_exchange_cancelled_at_any_step_leaves_nothing_behind(
+async def test_exchange_cancelled_at_any_step_leaves_no_connection_or_task(
     answer: Answer, cancels: int, tls: bool, authority: Authority
 ) -> None:
     async with receiver(answer, tls=authority.server_context(NAME) if tls else None) as it:
@@ -61,7 +61,7 @@ async def test_exchange_cancelled_at_any_step_leaves_nothing_behind(
 
 
 @pytest.mark.parametrize("tls", [False, True])
-async def test_exchange_that_times_out_at_any_step_leaves_nothing_behind(
+async def test_exchange_that_times_out_leaves_no_connection_or_task(
     tls: bool, authority: Authority
 ) -> None:
     async with receiver(never_answer, tls=authority.server_context(NAME) if tls else None) as it:

@@ -69,14 +69,14 @@ async def test_exchange_times_out_after_its_time_limit(
 
 
 @pytest.mark.parametrize("answer", [never_answer, drip_head, send_interim_answers])
-async def test_exchange_without_a_head_fails_long_before_a_long_lease_ends(
+async def test_exchange_without_response_headers_times_out_before_long_lease_ends(
     answer: Answer, loop_clock: LoopClock
 ) -> None:
     async with running_exchange(answer, TimeLimit(600)) as task:
         await assert_times_out_after(FIRST_BYTE_SECONDS, task, loop_clock)
 
 
-async def test_body_may_take_the_whole_lease_after_the_head(loop_clock: LoopClock) -> None:
+async def test_response_body_may_arrive_until_lease_ends(loop_clock: LoopClock) -> None:
     answer = HeadFirst()
     async with running_exchange(answer, TimeLimit(600)) as task:
         await loop_clock.forward(590)
@@ -105,7 +105,7 @@ async def test_heartbeats_extend_an_exchange(loop_clock: LoopClock) -> None:
         assert await task == DONE
 
 
-async def test_exchange_fails_after_the_last_heartbeat(loop_clock: LoopClock) -> None:
+async def test_exchange_times_out_after_extension_by_last_heartbeat(loop_clock: LoopClock) -> None:
     time_limit = TimeLimit(10)
     time_limit.extend(50)
     async with running_exchange(never_answer, time_limit) as task:
@@ -130,13 +130,13 @@ async def test_exchange_fails_after_the_last_heartbeat(loop_clock: LoopClock) ->
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"X: y\r\n" * 100),
     ],
 )
-async def test_endless_answer_fails_long_before_its_time_is_over(begin: bytes, more: bytes) -> None:
+async def test_endless_answer_fails_before_time_limit(begin: bytes, more: bytes) -> None:
     error = await failure(endless(begin, more), 60)
     assert error.code == "invalid_answer"
     assert not error.timed_out
 
 
-async def test_client_works_after_failed_exchanges() -> None:
+async def test_client_can_send_requests_after_failed_exchanges() -> None:
     async with receiver(never_answer) as bad, receiver() as good:
         client = WebhookClient(LOCAL)
         for _ in range(3):

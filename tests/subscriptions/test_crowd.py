@@ -59,7 +59,7 @@ def count_woken(running: Running) -> int:
     return sum(subscription.wake is not None for subscription in running.store.subscriptions)
 
 
-async def test_append_wakes_all_subscriptions_in_small_records(running: Running) -> None:
+async def test_append_wakes_many_subscriptions_in_several_small_records(running: Running) -> None:
     assert isinstance(running.store, WatchedStore)
     running.store.largest = 0
     ticket = running.store.execute(append(A, b"1", JSON), running.clock())
@@ -71,7 +71,7 @@ async def test_append_wakes_all_subscriptions_in_small_records(running: Running)
     await running.until(lambda: not len(running.store.subscriptions.feed))
 
 
-async def test_other_work_runs_between_the_records(running: Running) -> None:
+async def test_other_work_runs_while_append_wakes_many_subscriptions(running: Running) -> None:
     before: list[int] = []
     await running.run(append(A, b"1", JSON))
 
@@ -84,7 +84,7 @@ async def test_other_work_runs_between_the_records(running: Running) -> None:
     assert max(after - first for first, after in pairwise(before)) <= crowd._SLICE
 
 
-async def test_commands_are_retried_after_a_pause_while_the_store_is_full(running: Running) -> None:
+async def test_waking_many_subscriptions_is_retried_while_store_is_full(running: Running) -> None:
     assert isinstance(running.store, WatchedStore)
     running.store.full = True
     await running.append_news(A, B)
@@ -96,7 +96,7 @@ async def test_commands_are_retried_after_a_pause_while_the_store_is_full(runnin
     await running.until(lambda: not len(running.store.subscriptions.feed))
 
 
-async def test_start_wakes_subscriptions_that_a_crash_left_unwoken() -> None:
+async def test_start_wakes_subscriptions_not_yet_woken_before_crash() -> None:
     disk = new_disk()
     store = open_store(disk)
     store.shell = Prompt(store)
@@ -117,7 +117,7 @@ async def test_start_wakes_subscriptions_that_a_crash_left_unwoken() -> None:
     await again.service.stop()
 
 
-async def test_subscriptions_are_woken_after_an_exception(
+async def test_waking_many_subscriptions_is_retried_after_exception(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(crowd, "_RETRY_SECONDS", 0)

@@ -75,7 +75,7 @@ async def test_delivery_lists_every_stream_with_appends_made_before_it_was_sent(
 # The answer
 
 
-async def test_done_answer_acknowledges_the_snapshot(running: Running) -> None:
+async def test_done_answer_acknowledges_all_streams_in_delivery(running: Running) -> None:
     await running.append_news(A)
     (await running.wait_for_posts(1)).answer(DONE)
     await running.settle()
@@ -85,7 +85,7 @@ async def test_done_answer_acknowledges_the_snapshot(running: Running) -> None:
     assert (await running.wait_for_posts(2)).generation == 2
 
 
-async def test_news_after_the_snapshot_begins_another_wake(running: Running) -> None:
+async def test_append_during_delivery_begins_another_wake(running: Running) -> None:
     await running.append_news(A)
     first = await running.wait_for_posts(1)
     await running.append_news(A, B)
@@ -115,7 +115,7 @@ async def test_news_after_the_snapshot_begins_another_wake(running: Running) -> 
         Reply(299, b"<html>"),
     ],
 )
-async def test_success_without_done_begins_a_lease(running: Running, reply: Reply) -> None:
+async def test_success_answer_without_done_begins_a_lease(running: Running, reply: Reply) -> None:
     await running.append_news(A)
     post = await running.wait_for_posts(1)
     running.clock.forward(1)
@@ -130,7 +130,7 @@ async def test_success_without_done_begins_a_lease(running: Running, reply: Repl
     assert (await running.wait_for_posts(2)).generation == 2
 
 
-async def test_done_answer_may_have_other_members(running: Running) -> None:
+async def test_done_answer_may_have_other_json_members(running: Running) -> None:
     await running.append_news(A)
     (await running.wait_for_posts(1)).answer(Reply(201, b' {"x": [1], "done": true} '))
     await running.settle()

@@ -47,7 +47,7 @@ def refusing_store(running: Running) -> RefusingStore:
 
 
 @pytest.mark.parametrize("answer", [DONE, TAKEN, Reply(500, b"")])
-async def test_answer_for_deleted_subscription_does_not_change_new_subscription_of_same_id(
+async def test_answer_for_deleted_subscription_does_not_affect_recreated_subscription(
     running: Running, answer: Reply, caplog: pytest.LogCaptureFixture
 ) -> None:
     await running.append_news(A)
@@ -111,7 +111,7 @@ async def test_recording_of_delivery_result_is_retried_until_store_has_room(
     assert view.status == ("failed" if answer.status == 500 else "active")
 
 
-async def test_delivery_is_retried_until_the_store_can_prepare_it(running: Running) -> None:
+async def test_delivery_is_retried_while_store_refuses_its_record(running: Running) -> None:
     store = refusing_store(running)
     store.refuses = (Deliver,)
     await running.append_news(A)
@@ -217,7 +217,7 @@ async def test_shutdown_cancels_a_delivery_and_the_next_start_repeats_it() -> No
     await second.stop()
 
 
-async def test_shutdown_while_the_store_is_full_leaves_the_wake_due() -> None:
+async def test_unrecorded_delivery_result_leaves_wake_due_after_shutdown() -> None:
     running = Running(RefusingStore()).start()
     await running.subscribe_webhook()
     store = refusing_store(running)
@@ -251,7 +251,7 @@ async def test_shutdown_drops_deliveries_that_wait_for_a_slot() -> None:
     assert deliveries._slots.taken == 0
 
 
-async def test_waiting_subscription_has_one_queue_entry_however_many_wakes_it_had(
+async def test_subscription_waits_at_most_once_in_delivery_queue(
     running: Running,
 ) -> None:
     for number in range(MAX_PER_SILENT_HOST):

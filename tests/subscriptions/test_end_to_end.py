@@ -110,7 +110,7 @@ def test_heartbeats_keep_the_lease_and_the_next_wake_lists_new_appends(
         assert hook.is_quiet(0.1)
 
 
-def test_receiver_that_misses_its_lease_is_fenced_and_the_wake_is_sent_again(
+def test_wake_is_sent_again_after_receiver_misses_its_lease(
     tmp_path: Path,
 ) -> None:
     with receiving() as hook, running(tmp_path) as (_, http):

@@ -76,7 +76,7 @@ async def test_answer_without_done_after_heartbeat_does_not_shorten_extended_lea
     assert (await running.wait_for_posts(2)).generation == 2
 
 
-async def test_failed_delivery_is_not_retried_if_all_its_news_is_acknowledged(
+async def test_failed_delivery_is_not_retried_if_all_streams_are_acknowledged(
     running: Running,
 ) -> None:
     await running.append_news(A)
@@ -91,7 +91,7 @@ async def test_failed_delivery_is_not_retried_if_all_its_news_is_acknowledged(
     await running.wait_for_posts(1)
 
 
-async def test_receiver_with_heartbeats_may_answer_long_after_first_lease_over_a_socket(
+async def test_receiver_that_sends_heartbeats_may_answer_after_first_lease(
     loop_clock: LoopClock,
 ) -> None:
     """The receiver answers after 100 seconds, and its lease is 30 seconds long."""

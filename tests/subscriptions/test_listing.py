@@ -47,7 +47,7 @@ def with_streams(store: Store, *names: str) -> Store:
     return store
 
 
-async def test_listing_has_explicit_and_matching_streams_in_order() -> None:
+async def test_listing_contains_explicit_and_matching_streams_sorted_by_path() -> None:
     store = with_streams(MemoryStore(), C, B, A, f"{ROOT}/else/x", "/v1/other/events/a")
     store.execute(subscribe(streams=["zz/absent", "events/b"], pattern="events/*"), NOW)
     store.execute(append(A, b"1", JSON), NOW)
@@ -67,7 +67,9 @@ async def test_wake_streams_and_deleted_streams_are_not_listed() -> None:
     assert paths(await list_streams(store)) == [f"{ROOT}/fork"]
 
 
-async def test_other_work_runs_between_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_other_work_runs_while_long_stream_list_is_built(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(listing, "_SLICE", 10)
     monkeypatch.setattr(listing, "_LOOKED_UP", 5)
     names = [f"{ROOT}/events/{number:03d}" for number in range(95)]
@@ -83,7 +85,9 @@ async def test_other_work_runs_between_slices(monkeypatch: pytest.MonkeyPatch) -
     assert set(names) <= set(paths(ticket.result()))
 
 
-async def test_long_listing_is_truncated_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_listing_past_the_limit_is_marked_as_truncated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(listing, "MAX_LISTED", 3)
     store = with_streams(MemoryStore(), *(f"{ROOT}/events/{number}" for number in range(3)))
     store.execute(subscribe(), NOW)
@@ -95,7 +99,7 @@ async def test_long_listing_is_truncated_and_says_so(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("pattern", [None, "events/*"])
-async def test_listing_with_too_many_explicit_links_says_that_it_is_truncated(
+async def test_listing_with_too_many_explicit_links_is_marked_as_truncated(
     monkeypatch: pytest.MonkeyPatch, pattern: str | None
 ) -> None:
     monkeypatch.setattr(views, "MAX_LISTED", 3)

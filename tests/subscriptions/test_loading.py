@@ -31,7 +31,7 @@ class ManualTurns(Turns):
             self.steps.append(step)
 
 
-def test_few_items_run_immediately_and_many_items_in_slices() -> None:
+def test_few_items_are_loaded_immediately_and_many_in_steps() -> None:
     turns = ManualTurns()
     done: list[int] = []
 
@@ -51,7 +51,7 @@ def test_few_items_run_immediately_and_many_items_in_slices() -> None:
     assert done == list(range(3 * FEW))
 
 
-def test_in_slices_without_items_returns_done_ticket() -> None:
+def test_in_slices_returns_done_ticket_for_empty_input() -> None:
     assert in_slices(ManualTurns(), (), lambda _: Ticket[None]()).done
 
 

@@ -86,7 +86,7 @@ async def test_next_address_is_tried_if_one_is_unreachable() -> None:
         assert [address for address, _ in loopback.asked] == ["2606:4700::1111", "8.8.8.8"]
 
 
-def test_connection_closed_by_uvloop_counts_as_disconnected() -> None:
+def test_connection_closed_by_uvloop_is_reported_as_disconnected() -> None:
     uvloop = pytest.importorskip("uvloop")
 
     async def ask() -> None:
@@ -122,7 +122,7 @@ async def test_name_without_addresses_fails() -> None:
         await network.connect_tcp(HOST, 443)
 
 
-async def test_connect_timeout_counts_as_unreachable() -> None:
+async def test_address_that_times_out_is_treated_as_unreachable() -> None:
     class Full(LoopbackNetwork):
         async def connect_tcp(self, *_: Any, **__: Any) -> httpcore2.AsyncNetworkStream:
             raise httpcore2.ConnectTimeout
@@ -141,7 +141,7 @@ async def test_name_that_idna_forbids_fails() -> None:
     assert caught.value.code == "unreachable"
 
 
-async def test_stream_waits_for_one_turn_per_request_and_one_per_answer() -> None:
+async def test_connection_waits_for_loop_turn_before_each_request_and_answer() -> None:
     turns: list[str] = []
 
     async def turn() -> None:

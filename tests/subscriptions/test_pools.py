@@ -49,7 +49,7 @@ async def client_of(network: LoopbackNetwork) -> AsyncIterator[WebhookClient]:
         await client.aclose()
 
 
-async def test_cost_of_exchange_does_not_grow_with_connections_to_other_receivers(
+async def test_connections_to_other_receivers_do_not_slow_exchange(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     looks = 0
@@ -93,7 +93,7 @@ async def test_concurrent_exchanges_with_one_receiver_share_a_pool() -> None:
     await pools.aclose()
 
 
-async def test_pool_opens_all_its_connections_and_keeps_some_of_them_idle() -> None:
+async def test_connection_pool_leaves_limited_number_of_connections_idle() -> None:
     together = asyncio.Barrier(MAX_CONNECTIONS)
 
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

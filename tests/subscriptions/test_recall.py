@@ -122,7 +122,7 @@ async def drain(running: Running, id_: str = "s") -> set[str]:
     raise AssertionError("streams are missed for ever")
 
 
-async def test_wakes_list_every_missed_stream(running: Running) -> None:
+async def test_wakes_eventually_list_every_stream_missed_past_the_limit(running: Running) -> None:
     assert await drain(running) == set(PATHS)
     assert isinstance(running.store, WatchedStore)
     # There was only one pass, which paused while there was no room.
@@ -131,7 +131,9 @@ async def test_wakes_list_every_missed_stream(running: Running) -> None:
     assert running.store.subscriptions.kept == 0
 
 
-async def test_pass_waits_until_half_of_the_room_is_free(running: Running) -> None:
+async def test_search_for_missed_streams_waits_until_half_of_limit_is_free(
+    running: Running,
+) -> None:
     assert isinstance(running.store, WatchedStore)
     await running.settle()
     assert running.store.listings == 0
@@ -142,7 +144,7 @@ async def test_pass_waits_until_half_of_the_room_is_free(running: Running) -> No
     assert running.store.subscriptions.kept == LIMIT // 2
 
 
-async def test_next_pass_finds_streams_missed_during_a_pass(running: Running) -> None:
+async def test_next_search_finds_streams_missed_during_first_search(running: Running) -> None:
     assert isinstance(running.store, WatchedStore)
     await work(running)
     await running.until(lambda: running.store.subscriptions.kept == LIMIT // 2)
@@ -155,7 +157,7 @@ async def test_next_pass_finds_streams_missed_during_a_pass(running: Running) ->
     assert running.store.listings == 2
 
 
-async def test_pass_retries_while_the_store_is_full(running: Running) -> None:
+async def test_search_for_missed_streams_is_retried_while_store_is_full(running: Running) -> None:
     assert isinstance(running.store, WatchedStore)
     running.store.full = True
     await work(running)
@@ -164,7 +166,9 @@ async def test_pass_retries_while_the_store_is_full(running: Running) -> None:
     assert await drain(running) >= set(PATHS[LIMIT:])
 
 
-async def test_pass_that_cannot_list_paths_starts_again(running: Running) -> None:
+async def test_search_for_missed_streams_restarts_if_paths_cannot_be_listed(
+    running: Running,
+) -> None:
     assert isinstance(running.store, WatchedStore)
     running.store.paths_fail = True
     await work(running)
@@ -179,7 +183,7 @@ async def test_pass_that_cannot_list_paths_starts_again(running: Running) -> Non
     assert await drain(running) >= set(PATHS[LIMIT:])
 
 
-async def test_deleted_subscription_ends_its_pass(running: Running) -> None:
+async def test_deleting_subscription_ends_its_search_for_missed_streams(running: Running) -> None:
     await work(running)
     await running.until(lambda: running.store.subscriptions.kept == LIMIT // 2)
     await running.run(Unsubscribe("s"))
@@ -195,7 +199,7 @@ async def fill_again(running: Running) -> None:
     assert await drain(running) == set(PATHS)
 
 
-async def test_pass_idle_for_maximum_time_ends_so_that_another_can_begin(
+async def test_search_for_missed_streams_ends_after_maximum_idle_time(
     monkeypatch: pytest.MonkeyPatch, loop_clock: LoopClock
 ) -> None:
     monkeypatch.setattr(recall, "_PASSES", 1)
@@ -214,7 +218,7 @@ async def test_pass_idle_for_maximum_time_ends_so_that_another_can_begin(
     await made.stop()
 
 
-async def test_start_begins_an_interrupted_pass_again() -> None:
+async def test_start_restarts_interrupted_search_for_missed_streams() -> None:
     disk = new_disk()
     store = open_store(disk)
     store.shell = Prompt(store)

@@ -33,7 +33,7 @@ class Bench:
         self.schedule.set(id_, None if seconds is None else NOW + round(seconds * SECOND))
 
 
-def test_step_runs_once_when_its_time_has_come() -> None:
+def test_scheduled_step_runs_once_at_its_time() -> None:
     bench = Bench()
     for id_, seconds in [("b", 2), ("a", 1), ("c", 3)]:
         bench.set(id_, seconds)
@@ -44,14 +44,14 @@ def test_step_runs_once_when_its_time_has_come() -> None:
     assert bench.schedule.next is None
 
 
-def test_step_in_the_past_runs_immediately() -> None:
+def test_step_scheduled_in_the_past_runs_immediately() -> None:
     bench = Bench()
     bench.set("a", -5)
     assert bench.schedule.next == NOW - 5 * SECOND
     assert bench.at(0) == ["a"]
 
 
-def test_later_time_replaces_an_earlier_one() -> None:
+def test_rescheduling_step_to_later_time_delays_it() -> None:
     bench = Bench()
     bench.set("a", 1)
     bench.set("a", 5)
@@ -60,7 +60,7 @@ def test_later_time_replaces_an_earlier_one() -> None:
     assert bench.at(5) == ["a"]
 
 
-def test_earlier_time_replaces_a_later_one() -> None:
+def test_rescheduling_step_to_earlier_time_advances_it() -> None:
     bench = Bench()
     bench.set("a", 5)
     bench.set("a", 1)
@@ -68,7 +68,7 @@ def test_earlier_time_replaces_a_later_one() -> None:
     assert bench.at(9) == []
 
 
-def test_step_whose_time_was_removed_does_not_run() -> None:
+def test_step_removed_from_schedule_does_not_run() -> None:
     bench = Bench()
     bench.set("a", 1)
     bench.set("a", None)
@@ -78,7 +78,7 @@ def test_step_whose_time_was_removed_does_not_run() -> None:
     assert bench.at(10) == ["a"]
 
 
-def test_step_that_another_step_makes_due_runs_in_same_call() -> None:
+def test_step_scheduled_for_now_by_running_step_runs_in_same_call() -> None:
     clock = ManualClock()
     acted: list[str] = []
 
@@ -103,7 +103,9 @@ def test_step_that_another_step_makes_due_runs_in_same_call() -> None:
         max_size=40,
     )
 )
-def test_steps_run_as_in_a_simple_model(steps: list[tuple[str, int | None, int]]) -> None:
+def test_random_schedules_run_the_steps_that_are_due(
+    steps: list[tuple[str, int | None, int]],
+) -> None:
     bench, model, now = Bench(), dict[str, int](), 0
     for id_, ahead, passes in steps:
         if ahead is None:
@@ -118,7 +120,7 @@ def test_steps_run_as_in_a_simple_model(steps: list[tuple[str, int | None, int]]
         model = {each: at for each, at in model.items() if each not in due}
 
 
-def test_heap_stays_small_after_many_heartbeats_and_short_wakes() -> None:
+def test_rescheduling_one_subscription_often_does_not_grow_the_heap() -> None:
     """Each wake sets three times: now, the end of its lease, and the end after each heartbeat."""
     bench = Bench()
     bench.set("other", 1e6)

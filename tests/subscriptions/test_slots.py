@@ -46,7 +46,7 @@ def test_defaults_allow_512_slots_with_8_per_host_and_4_per_silent_host() -> Non
     assert (MAX_DELIVERIES, MAX_PER_HOST, MAX_PER_SILENT_HOST) == (512, 8, 4)
 
 
-def test_new_host_gets_one_slot_until_it_answers_and_eight_afterwards() -> None:
+def test_host_gets_one_slot_before_its_first_answer_and_eight_afterwards() -> None:
     recorder = Recorder()
     recorder.request(*(f"a{n}" for n in range(20)))
     assert recorder.begun == ["a0"]
@@ -83,7 +83,7 @@ def test_silent_hosts_together_use_at_most_half_of_the_slots() -> None:
     assert recorder.begun[4:] == ["e1"]
 
 
-def test_host_that_answers_no_longer_counts_toward_the_limit_of_silent_hosts() -> None:
+def test_silent_host_leaves_the_silent_limit_once_it_answers() -> None:
     recorder = Recorder(6, 4, per_silent_host=3)
     recorder.request("a1", "a2", "a3", "b1")
     assert recorder.begun == ["a1", "a2", "a3"]
@@ -119,7 +119,7 @@ def test_burst_of_deliveries_to_a_dead_host_uses_four_slots() -> None:
     assert slots.taken == MAX_PER_SILENT_HOST
 
 
-def test_delivery_that_was_not_sent_does_not_change_whether_its_host_is_silent() -> None:
+def test_unsent_delivery_does_not_make_its_host_silent() -> None:
     recorder = Recorder()
     recorder.answer_once("a")
     recorder.request(*(f"a{n}" for n in range(9)), "b1", "b2")
@@ -165,7 +165,7 @@ def test_answering_host_overtakes_silent_host_that_must_wait() -> None:
 
 
 @pytest.mark.parametrize("waits", [False, True])
-def test_exception_from_begin_is_logged_and_frees_the_slot(
+def test_delivery_that_fails_to_start_frees_its_slot(
     waits: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail() -> None:
@@ -185,7 +185,7 @@ def test_exception_from_begin_is_logged_and_frees_the_slot(
     assert caplog.text.count("RuntimeError: no memory for a task") == 2
 
 
-def test_keyboard_interrupt_from_begin_is_raised_and_frees_the_slot() -> None:
+def test_keyboard_interrupt_while_delivery_starts_is_raised() -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
 
@@ -197,7 +197,7 @@ def test_keyboard_interrupt_from_begin_is_raised_and_frees_the_slot() -> None:
     assert recorder.begun == ["b1"]
 
 
-def test_deliveries_that_release_their_slot_in_begin_do_not_recurse() -> None:
+def test_delivery_that_ends_immediately_causes_no_recursion() -> None:
     slots = DeliverySlots(1)
     ended = 0
 
@@ -214,7 +214,7 @@ def test_deliveries_that_release_their_slot_in_begin_do_not_recurse() -> None:
     assert slots.taken == 0
 
 
-def test_begin_may_request_more_slots() -> None:
+def test_starting_delivery_may_request_more_slots() -> None:
     recorder = Recorder(4)
     recorder.slots.request("a", lambda: recorder.request("b1", "c1"))
     assert recorder.begun == ["b1"]

@@ -15,7 +15,7 @@ def remaining(time_limit: TimeLimit) -> float:
     return round(time_limit.deadline - asyncio.get_running_loop().time())
 
 
-async def test_limit_is_30_seconds_until_the_head_comes_and_the_lease_afterwards() -> None:
+async def test_time_limit_is_30_seconds_until_response_headers_arrive() -> None:
     time_limit = TimeLimit(600)
     async with time_limit.enforce():
         assert remaining(time_limit) == FIRST_BYTE_SECONDS == 30
@@ -23,7 +23,7 @@ async def test_limit_is_30_seconds_until_the_head_comes_and_the_lease_afterwards
         assert remaining(time_limit) == 600
 
 
-async def test_short_lease_also_limits_the_wait_for_the_head() -> None:
+async def test_short_lease_also_limits_wait_for_response_headers() -> None:
     time_limit = TimeLimit(5)
     async with time_limit.enforce():
         assert remaining(time_limit) == 5

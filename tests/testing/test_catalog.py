@@ -84,7 +84,7 @@ def test_power_loss_after_a_commit_leaves_the_new_tables(disk: SimulatedDisk) ->
     assert tables.content[0] == {b"a": b"x"}
 
 
-def test_commit_on_a_full_disk_is_refused_before_the_copy_is_written(disk: SimulatedDisk) -> None:
+def test_commit_on_full_disk_is_refused_before_writing_second_copy(disk: SimulatedDisk) -> None:
     tables = SimulatedTables(disk)
     disk.capacity = 100
     copied: list[WriteTransaction] = []

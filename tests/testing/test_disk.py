@@ -84,7 +84,7 @@ def test_unsynced_removal_may_be_undone() -> None:
     assert after_power_loss(change) == {b"abc", None}
 
 
-def test_unsynced_rename_leaves_either_or_both_or_no_names() -> None:
+def test_power_loss_after_unsynced_rename_may_lose_either_name() -> None:
     found = set()
     for seed in SEEDS:
         disk = SimulatedDisk(random.Random(seed))
@@ -110,7 +110,7 @@ def test_crash_of_the_process_loses_nothing() -> None:
     assert disk.open("a").read(9, 0) == b"abc"
 
 
-def test_write_cut_by_a_power_loss_keeps_whole_sectors_only() -> None:
+def test_power_loss_during_write_leaves_only_whole_sectors() -> None:
     sizes = set()
     for seed in SEEDS:
         disk = SimulatedDisk(random.Random(seed))
@@ -190,7 +190,7 @@ def test_file_beyond_the_maximum_size_raises_efbig() -> None:
         file.allocate(11)
 
 
-def test_corrupt_flips_one_bit_that_stays_flipped_after_power_loss() -> None:
+def test_corrupt_flips_one_bit_permanently() -> None:
     disk = SimulatedDisk(random.Random(0))
     write_synced(disk, b"\0\0\0")
     disk.corrupt("a", 1, 3)
@@ -199,7 +199,7 @@ def test_corrupt_flips_one_bit_that_stays_flipped_after_power_loss() -> None:
     assert disk.content("a") == b"\0\x08\0"
 
 
-def test_every_check_raises_directory_lost_if_directory_is_lost() -> None:
+def test_every_disk_check_raises_directory_lost_after_loss() -> None:
     disk = SimulatedDisk(random.Random(1))
     file = disk.open("a", create=True)
     for check in (file.check_place, disk.check_lock, disk.check_place):

@@ -63,7 +63,7 @@ def test_checkpoint_is_due_before_store_refuses_more_dirty_streams() -> None:
     run(store, create(paths[9], TEXT))
 
 
-def test_limit_of_fresh_producers_counts_producers_of_all_streams() -> None:
+def test_streams_share_one_limit_of_unflushed_producers() -> None:
     store = open_store(new_disk(), max_fresh_producers=8)
     run(store, create("/a", TEXT), create("/b", TEXT))
     for number in range(9):

@@ -15,7 +15,7 @@ def bell(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Bel
     return Bell()
 
 
-def test_three_rings_let_three_waits_return(bell: Bell) -> None:
+def test_each_ring_of_bell_ends_one_wait(bell: Bell) -> None:
     for _ in range(3):
         bell.ring()
     for _ in range(3):

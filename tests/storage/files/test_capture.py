@@ -58,7 +58,7 @@ def test_checkpoint_captures_subscription_before_command_changes_it() -> None:
     assert documents_of(open_store(disk)) == expected
 
 
-def test_checkpoint_captures_subscriptions_deleted_between_its_slices() -> None:
+def test_checkpoint_captures_subscriptions_deleted_between_its_steps() -> None:
     disk = new_disk()
     store = open_store(disk)
     ids = [f"s{number}" for number in range(450)]
@@ -75,7 +75,7 @@ def test_checkpoint_captures_subscriptions_deleted_between_its_slices() -> None:
     assert dict(SimulatedCatalog(disk).documents()) == {}
 
 
-def test_one_step_captures_a_bounded_number_of_appends() -> None:
+def test_checkpoint_step_captures_limited_number_of_appends() -> None:
     store = open_store(new_disk(), segment_size=4 << 20)
     paths = [f"/{number}" for number in range(8)]
     run(store, *(create(path, TEXT) for path in paths))
@@ -95,7 +95,7 @@ def test_one_step_captures_a_bounded_number_of_appends() -> None:
     assert max(after - before for before, after in pairwise(taken)) < 200 + 30
 
 
-def test_appends_continue_while_their_stream_is_captured_in_steps() -> None:
+def test_stream_accepts_appends_while_checkpoint_captures_it_in_steps() -> None:
     disk = new_disk()
     store = open_store(disk)
     run(store, create("/a", TEXT), *(append("/a", b"%d," % n, TEXT) for n in range(10)))
@@ -146,7 +146,7 @@ def test_checkpoint_captures_all_bytes_of_stream_deleted_during_capture(again: b
         store.run_checkpoint()
 
 
-def test_one_step_captures_a_bounded_size_of_documents() -> None:
+def test_checkpoint_step_captures_limited_size_of_documents() -> None:
     store = open_store(new_disk())
     run(store, *(subscribe(f"s{number}", pattern="x" * 400) for number in range(30)))
     with pytest.MonkeyPatch.context() as patch:

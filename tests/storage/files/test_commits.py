@@ -35,7 +35,7 @@ async def test_store_answers_and_publishes_append_only_once_it_is_durable(
     bench.close()
 
 
-async def test_many_appends_share_few_writes(tmp_path: Path) -> None:  # TRAPS 20
+async def test_queued_appends_are_written_in_few_disk_writes(tmp_path: Path) -> None:  # TRAPS 20
     bench = ThreadsBench(tmp_path)
     await bench.run(create("/a"))
     bench.disk.close_gate()
@@ -80,7 +80,7 @@ async def test_failed_write_stops_the_store_for_good(tmp_path: Path) -> None:  #
     again.close()
 
 
-async def test_failure_abandons_every_answer_in_flight(tmp_path: Path) -> None:
+async def test_store_failure_abandons_every_pending_ticket(tmp_path: Path) -> None:
     bench = ThreadsBench(tmp_path)
     await bench.run(create("/a"))
     bench.disk.close_gate()

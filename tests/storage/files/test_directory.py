@@ -134,7 +134,7 @@ def test_read_only_open_creates_no_store(tmp_path: Path, there: bool) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_copy_that_lacks_empty_directories_can_be_opened(tmp_path: Path) -> None:
+def test_store_opens_from_backup_without_empty_directories(tmp_path: Path) -> None:
     FileBackedStreamStore(tmp_path, segment_size=SEGMENT).close()
     (tmp_path / "logs").rmdir()
     with FileBackedStreamStore(tmp_path, segment_size=SEGMENT) as store:
@@ -292,7 +292,7 @@ def test_log_warns_of_a_directory_of_another_user(
 
 
 @pytest.mark.parametrize("call", range(1, 16))
-def test_prepare_succeeds_after_a_crash_at_any_disk_call(call: int) -> None:  # TRAPS 16
+def test_directory_can_be_prepared_after_crash_at_any_disk_call(call: int) -> None:  # TRAPS 16
     disk = SimulatedDisk(random.Random(call))
 
     def crash(_: str) -> None:

@@ -66,7 +66,7 @@ def test_random_numbers_have_64_bits_and_differ(disk: Disk) -> None:
     assert 1 << 56 < max(numbers) < 1 << 64
 
 
-def test_lock_is_held_by_one_disk_at_a_time(disk: Disk, tmp_path: Path) -> None:
+def test_only_one_disk_at_a_time_can_lock_directory(disk: Disk, tmp_path: Path) -> None:
     assert disk.lock()
     if isinstance(disk, SystemDisk):
         assert not SystemDisk(tmp_path / "d").lock()

@@ -43,7 +43,7 @@ def test_flush_truncates_bytes_of_an_unfinished_checkpoint(
     assert again.marks(ID, extent.entries, extent.tail, 4) == (3, 6, 6)
 
 
-def test_log_shorter_than_its_extent_is_damaged_and_never_padded(
+def test_log_shorter_than_catalog_says_is_damaged_and_not_padded(
     disk: SimulatedDisk,
 ) -> None:  # TRAPS 5
     logs = Logs(disk)
@@ -98,7 +98,7 @@ def test_flush_of_many_logs_syncs_the_disk_once(disk: SimulatedDisk) -> None:  #
 
 
 @pytest.mark.parametrize("missing", ["", ".idx"])
-def test_flush_writes_pieces_of_damaged_log_to_separate_file(
+def test_flush_writes_new_bytes_of_damaged_log_to_separate_file(
     disk: SimulatedDisk, missing: str
 ) -> None:
     logs = Logs(disk)
@@ -127,7 +127,7 @@ def test_flush_writes_pieces_of_damaged_log_to_separate_file(
 
 @pytest.mark.parametrize("suffix", ["", ".idx"])
 @pytest.mark.parametrize("how", ["removed", "replaced", "removed with its directory"])
-def test_flush_writes_pieces_of_log_moved_while_open_to_separate_file(
+def test_flush_writes_new_bytes_of_moved_log_to_separate_file(
     tmp_path: Path, how: str, suffix: str
 ) -> None:
     disk = SystemDisk(tmp_path)

@@ -31,7 +31,7 @@ def disk(tmp_path: Path) -> SystemDisk:
     return made
 
 
-def test_file_refuses_every_call_in_a_child(disk: SystemDisk) -> None:
+def test_file_refuses_every_call_in_forked_child_process(disk: SystemDisk) -> None:
     file = disk.open("a", create=True)
     file.write(b"hello", 0)
     calls: dict[str, Callable[[], object]] = {
@@ -52,7 +52,7 @@ def test_file_refuses_every_call_in_a_child(disk: SystemDisk) -> None:
     assert file.read(9, 0) == b"hello"
 
 
-def test_disk_refuses_every_call_in_a_child(disk: SystemDisk, tmp_path: Path) -> None:
+def test_disk_refuses_every_call_in_forked_child_process(disk: SystemDisk, tmp_path: Path) -> None:
     disk.open("a", create=True)
     arguments: dict[str, tuple[Any, ...]] = dict.fromkeys(
         Disk.__abstractmethods__ - {"release"}, ("a",)
@@ -70,7 +70,9 @@ def test_disk_refuses_every_call_in_a_child(disk: SystemDisk, tmp_path: Path) ->
     assert sorted(path.name for path in tmp_path.iterdir()) == ["LOCK", "a"]
 
 
-def test_child_does_not_release_the_lock(disk: SystemDisk, tmp_path: Path) -> None:
+def test_forked_child_process_does_not_release_directory_lock(
+    disk: SystemDisk, tmp_path: Path
+) -> None:
     assert in_child(disk.release) is None
     assert not SystemDisk(tmp_path).lock()
     disk.check_lock()
@@ -78,7 +80,7 @@ def test_child_does_not_release_the_lock(disk: SystemDisk, tmp_path: Path) -> No
     assert SystemDisk(tmp_path).lock()
 
 
-def test_child_does_not_hold_the_lock_after_its_parent_releases_it(
+def test_forked_child_does_not_hold_lock_after_parent_releases_it(
     disk: SystemDisk, tmp_path: Path
 ) -> None:
     ready, go_on = os.pipe(), os.pipe()
@@ -98,7 +100,7 @@ def test_child_does_not_hold_the_lock_after_its_parent_releases_it(
             os.close(descriptor)
 
 
-def test_child_may_lock_a_directory_that_its_parent_has_not_locked(tmp_path: Path) -> None:
+def test_forked_child_may_lock_directory_its_parent_has_not_locked(tmp_path: Path) -> None:
     disk = SystemDisk(tmp_path)
     assert in_child(disk.lock) is True
 
@@ -111,7 +113,7 @@ def test_check_lock_detects_fork_from_changed_process_id(
         disk.check_lock()
 
 
-def test_catalog_refuses_every_call_in_a_child_and_is_never_closed(tmp_path: Path) -> None:
+def test_catalog_refuses_every_call_in_forked_child_process(tmp_path: Path) -> None:
     catalog = LmdbCatalog(str(tmp_path))
     catalog.commit(Meta(7), [], [])
 
@@ -128,7 +130,7 @@ def test_catalog_refuses_every_call_in_a_child_and_is_never_closed(tmp_path: Pat
     catalog.close()
 
 
-def test_object_that_refuses_calls_in_child_still_has_its_class() -> None:
+def test_object_has_same_class_in_forked_child_process() -> None:
     disk = SimulatedDisk(random.Random(1))
     refuse_calls(disk, Disk, ends="release")
     disk.release()

@@ -30,7 +30,7 @@ def gathered(*streams: tuple[StreamState, Recent]) -> Gathering:
     return gathering
 
 
-def test_runs_are_gathered_in_steps_with_their_index_entries() -> None:
+def test_checkpoint_gathers_appends_and_index_entries_in_steps() -> None:
     count = 2 * gather._RUN + 7
     state, recent = stream(1, [3] * count)
     gathering = gathered((state, recent))
@@ -46,7 +46,7 @@ def test_runs_are_gathered_in_steps_with_their_index_entries() -> None:
     assert b"".join(entries or b"" for _, entries in work.entries) == encode(whole)
 
 
-def test_appends_after_the_noted_tail_are_not_gathered() -> None:
+def test_checkpoint_does_not_gather_appends_made_after_it_began() -> None:
     state, recent = stream(1, [1, 2])
     gathering = gathered((state, recent))
     recent.add(10, b"x" * 7)
@@ -55,7 +55,7 @@ def test_appends_after_the_noted_tail_are_not_gathered() -> None:
     assert gathering.flushes[0].pieces.end == 3
 
 
-def test_one_step_gathers_from_several_streams() -> None:
+def test_one_gathering_step_takes_appends_of_several_streams() -> None:
     gathering = gathered(*(stream(number, [1] * 10) for number in range(1, 6)))
     gathering.take_some(35)
     assert sum(len(work.pieces) for work in gathering.flushes) == 40
@@ -71,7 +71,7 @@ def test_stream_without_new_appends_adds_nothing_to_its_log() -> None:
     assert gathering.flushes == []
 
 
-def test_take_rest_gathers_all_bytes_and_leaves_index_entries_to_checkpoint_thread() -> None:
+def test_take_rest_leaves_index_entries_to_checkpoint_thread() -> None:
     count = 3 * gather._RUN
     state, recent = stream(1, [1] * count)
     gathering = gathered((state, recent))
@@ -86,7 +86,7 @@ def test_take_rest_gathers_all_bytes_and_leaves_index_entries_to_checkpoint_thre
     gathering.take_rest(2)  # no stream has this incarnation
 
 
-def test_index_entries_of_large_runs_are_left_to_checkpoint_thread() -> None:
+def test_checkpoint_thread_encodes_index_entries_of_large_appends() -> None:
     state, recent = stream(1, [1, gather._LARGE, 1])
     gathering = gathered((state, recent))
     gathering.take_some(10)

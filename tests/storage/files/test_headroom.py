@@ -87,7 +87,7 @@ CLAIMS: list[tuple[tuple[Change, ...], Claim]] = [
 
 
 @pytest.mark.parametrize(("changes", "claim"), CLAIMS)
-def test_claim_on_reserve_depends_on_changes_of_record(
+def test_kind_of_change_decides_how_much_reserve_record_may_use(
     changes: tuple[Change, ...], claim: Claim
 ) -> None:
     assert claim_of(changes) is claim
@@ -196,7 +196,7 @@ def test_writes_resume_when_other_programs_free_disk_space() -> None:
     run(store, append("/0", b"x", TEXT))
 
 
-def test_refused_synchronous_call_makes_the_store_check_for_room() -> None:
+def test_store_checks_disk_space_again_after_refusing_synchronous_call() -> None:
     disk, store = small_store()
     fill(store)
     disk.capacity = 2 * CAPACITY
@@ -206,7 +206,7 @@ def test_refused_synchronous_call_makes_the_store_check_for_room() -> None:
     assert not is_refused_for_room(store, append("/0", b"x", TEXT))
 
 
-def test_full_disk_logs_one_line_when_it_begins_and_one_when_it_ends(
+def test_store_logs_start_and_end_of_full_disk_in_one_line_each(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.WARNING)
@@ -287,7 +287,7 @@ def test_reserve_of_the_log_has_room_for_many_deletes() -> None:
     assert list(store.paths()) == []
 
 
-def test_records_of_stream_use_leave_half_of_reserve_to_deletes() -> None:
+def test_lifetime_records_leave_half_of_reserve_for_deletes() -> None:
     disk = new_disk()
     store = open_store(disk, segment_size=64 * KIB)
     run(store, create("/a", TEXT), create("/b", TEXT, lifetime=Lifetime(ttl=10)))
@@ -314,7 +314,7 @@ def is_refused_without_checkpoint(store: FileStore, command: Command) -> bool:
     return False
 
 
-def test_many_dead_bytes_make_a_checkpoint_due_at_once() -> None:
+def test_deleting_large_stream_makes_checkpoint_due() -> None:
     store = open_store(new_disk(), max_unflushed=40_000)  # 15,000 new bytes make a checkpoint due
     run(store, create("/a", TEXT, b"x" * 15_000), create("/b", TEXT, b"x"))
     store.run_checkpoint()
@@ -325,7 +325,7 @@ def test_many_dead_bytes_make_a_checkpoint_due_at_once() -> None:
     assert not store.ledger.checkpoint_is_due
 
 
-def test_ballast_is_one_and_a_half_times_the_unflushed_bytes() -> None:
+def test_ballast_size_is_one_and_a_half_times_unflushed_limit() -> None:
     assert ballast_size(64 << 20, 480 << 20) == 96 << 20
     assert ballast_size(64 << 20, 6 << 20) == 9 << 20
 

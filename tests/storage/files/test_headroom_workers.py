@@ -16,7 +16,7 @@ from tests.storage.files.stores import open_store, run
 from tests.storage.files.test_headroom import SMALL, fill, small_store
 
 
-def test_workers_keep_working_on_a_full_disk() -> None:
+def test_pull_wake_workers_can_finish_their_work_on_full_disk() -> None:
     disk, store = small_store()
     run(store, *(create(path, JSON) for path in (POOL, A, B)), subscribe(lease_ttl_ms=1_000))
     run(store, append(A, b"1", JSON), append(B, b"1", JSON))

@@ -43,7 +43,7 @@ def limited(*, known: bool) -> tuple[SimulatedDisk, FileStore]:
     return disk, open_store(disk, **SMALL)
 
 
-def test_document_of_held_bytes_can_be_encoded_and_decoded() -> None:
+def test_encoded_document_of_unflushable_bytes_can_be_decoded() -> None:
     pieces = Pieces.of([Piece(5, b"one12"), Piece(8, b"two")])
     name = held.name_of(17)
     assert held.is_held(name)
@@ -102,7 +102,7 @@ def fill_past_an_unknown_limit(store: FileStore) -> int:
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-def test_file_limit_found_by_a_checkpoint_stops_one_stream_only(restarted: bool) -> None:
+def test_file_limit_found_by_checkpoint_blocks_only_one_stream(restarted: bool) -> None:
     disk, store = limited(known=False)
     size = fill_past_an_unknown_limit(store)
     assert size > LIMIT
@@ -126,7 +126,7 @@ def test_file_limit_found_by_a_checkpoint_stops_one_stream_only(restarted: bool)
     assert content(open_store(disk, **SMALL), "/a") == b"x" * size
 
 
-def test_start_writes_held_bytes_to_log_after_file_limit_is_raised() -> None:
+def test_start_after_raising_file_limit_writes_held_back_bytes_to_log() -> None:
     disk, store = limited(known=False)
     size = fill_past_an_unknown_limit(store)
     assert any(map(held.is_held, dict(SimulatedCatalog(disk).documents())))
@@ -143,7 +143,7 @@ def test_start_writes_held_bytes_to_log_after_file_limit_is_raised() -> None:
     assert store.ledger.unflushed == 0
 
 
-def test_delete_removes_a_stream_with_held_bytes() -> None:
+def test_stream_with_bytes_past_file_limit_can_be_deleted() -> None:
     disk, store = limited(known=False)
     fill_past_an_unknown_limit(store)
     run(store, Delete("/a"))
@@ -156,7 +156,7 @@ def test_delete_removes_a_stream_with_held_bytes() -> None:
     assert content(store, "/a") == b"again"
 
 
-def test_stream_with_held_bytes_is_not_evicted() -> None:
+def test_stream_with_bytes_past_file_limit_is_not_evicted() -> None:
     disk, store = limited(known=False)
     size = fill_past_an_unknown_limit(store)
     store.close()
@@ -168,7 +168,7 @@ def test_stream_with_held_bytes_is_not_evicted() -> None:
     assert content(store, "/a") == b"x" * size
 
 
-def test_power_loss_at_any_call_loses_no_held_bytes() -> None:
+def test_power_loss_loses_no_bytes_past_file_limit() -> None:
     for seed in range(60):
         disk, store = limited(known=False)
         disk.chance = random.Random(seed)
@@ -230,7 +230,7 @@ def run_limited(path: Path, limit: int, wal_size: int, script: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_real_file_limit_is_known_and_stops_one_stream_only(tmp_path: Path) -> None:
+def test_file_limit_of_process_blocks_only_one_stream(tmp_path: Path) -> None:
     script = """
 store.create("/a", "text/plain")
 store.create("/b", "text/plain")

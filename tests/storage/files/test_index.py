@@ -34,7 +34,7 @@ def index_file(disk: SimulatedDisk) -> File:
     return file
 
 
-def test_entries_are_read_back_and_found_by_position() -> None:
+def test_index_entries_can_be_read_and_found_by_position() -> None:
     file = index_file(SimulatedDisk(random.Random(0)))
     index = Index.of(file)
     assert (index.base, index.label) == (10, None)
@@ -70,13 +70,13 @@ def index_file_with(disk: SimulatedDisk, head: bytes) -> File:
     return file
 
 
-def test_header_has_the_label_of_the_log() -> None:
+def test_index_header_contains_label_of_its_log() -> None:
     index = Index.of(index_file_with(SimulatedDisk(random.Random(0)), labelled_header(LABEL)))
     assert (index.base, index.label) == (10, LABEL)
     assert index.read(0, 3) == [(piece.end, zlib.crc32(piece.data)) for piece in PIECES]
 
 
-def test_header_of_any_length_is_read_back() -> None:
+def test_index_header_of_any_length_can_be_read() -> None:
     for length in (1, 10, 900, 1000, 1010, 5000):
         label = msgspec.structs.replace(LABEL, path="/" + "x" * length)
         index = Index.of(index_file_with(SimulatedDisk(random.Random(0)), labelled_header(label)))
@@ -85,7 +85,7 @@ def test_header_of_any_length_is_read_back() -> None:
 
 
 @pytest.mark.parametrize("head", [unlabelled_header(10), labelled_header(LABEL)])
-def test_entries_are_found_behind_a_damaged_header(head: bytes) -> None:
+def test_index_entries_behind_damaged_header_are_found(head: bytes) -> None:
     disk = SimulatedDisk(random.Random(0))
     file = index_file_with(disk, head)
     for position in range(len(head)):
@@ -111,7 +111,7 @@ def test_every_flipped_bit_of_an_index_is_detected(head: bytes) -> None:
             disk.corrupt("a.idx", position, bit)
 
 
-def test_short_index_is_damaged() -> None:
+def test_truncated_index_is_reported_as_damaged() -> None:
     file = index_file(SimulatedDisk(random.Random(0)))
     with pytest.raises(Damaged):
         Index.of(file).read(0, 4)

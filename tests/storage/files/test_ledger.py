@@ -40,7 +40,7 @@ def test_captured_bytes_are_dirty_again_after_a_failed_checkpoint() -> None:
     assert content(open_store(disk), "/a") == b"0,1,2,3,4,5,6,7,8,9,"
 
 
-def test_streams_may_change_between_the_steps_that_end_a_checkpoint() -> None:
+def test_streams_can_change_while_checkpoint_ends_in_steps() -> None:
     disk = new_disk()
     store = open_store(disk)
     paths = [f"/{number:02d}" for number in range(40)]

@@ -28,7 +28,7 @@ def sweep(store: FileStore, now: int) -> None:
     run(store, *commands, now=now)
 
 
-def test_touches_write_at_most_one_record_per_tenth_of_lifetime() -> None:  # TRAPS 21
+def test_stream_use_is_recorded_at_most_once_per_tenth_of_ttl() -> None:  # TRAPS 21
     store = open_store(new_disk())
     run(store, create("/a", lifetime=TEN))
     before = store.wal.last_lsn
@@ -64,7 +64,7 @@ def test_checkpoint_during_recovery_does_not_shorten_a_lifetime() -> None:
     assert deadline >= NOW + SECOND // 2 + 10 * SECOND
 
 
-def test_touch_too_early_for_record_is_recorded_by_later_sweep() -> None:
+def test_sweep_records_stream_use_that_was_not_recorded_immediately() -> None:
     store = open_store(new_disk())
     run(store, create("/a", lifetime=TEN))
     store.touch(state(store), NOW + SECOND // 2)
@@ -96,7 +96,7 @@ def test_streams_not_in_memory_expire_at_their_deadlines() -> None:  # TRAPS 53
     assert again.next_deadline() is None
 
 
-def test_touch_of_an_evicted_state_extends_the_lifetime() -> None:
+def test_use_of_evicted_stream_extends_its_lifetime() -> None:
     disk = new_disk()
     store = open_store(disk, max_loaded=1)
     run(store, create("/a", lifetime=TEN), create("/b"), create("/c"))
@@ -125,7 +125,7 @@ def test_entries_of_streams_deleted_before_their_deadline_are_removed() -> None:
     assert len(kept._noting) < 1100
 
 
-def test_repeatedly_evicted_stream_has_one_deadline_entry() -> None:
+def test_evicting_stream_repeatedly_leaves_one_deadline_entry() -> None:
     disk = new_disk()
     store = open_store(disk)
     run(store, create("/a", lifetime=TEN), create("/b"), create("/c"))
@@ -141,7 +141,7 @@ def test_repeatedly_evicted_stream_has_one_deadline_entry() -> None:
     assert again.find("/a").result() is None
 
 
-def test_stream_expires_at_a_date_that_an_older_version_stored_as_idle_time(
+def test_stream_expires_at_deadline_stored_in_older_format(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     disk = new_disk()
@@ -165,7 +165,7 @@ def test_stream_expires_at_a_date_that_an_older_version_stored_as_idle_time(
     assert again._catalog.deadlines((0, 0), (1 << 63) - 1, 10) == []
 
 
-def test_due_examines_a_bounded_number_of_entries_per_call(
+def test_expiry_sweep_examines_limited_number_of_stored_deadlines(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(lifetimes, "_EXAMINED", 5)

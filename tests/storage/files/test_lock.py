@@ -29,7 +29,7 @@ def lock(tmp_path: Path, time: ManualClock) -> DirectoryLock:
     return made
 
 
-def test_lock_is_taken_once_and_released(lock: DirectoryLock, tmp_path: Path) -> None:
+def test_second_lock_fails_until_the_first_is_released(lock: DirectoryLock, tmp_path: Path) -> None:
     other = DirectoryLock(tmp_path, shared=False)
     assert not other.take()
     lock.check()
@@ -60,7 +60,9 @@ def test_check_all_examines_lock_file_immediately(lock: DirectoryLock, tmp_path:
         lock.check_all()
 
 
-def test_check_all_notices_a_replaced_watched_path(lock: DirectoryLock, tmp_path: Path) -> None:
+def test_check_all_raises_directory_lost_if_watched_path_is_replaced(
+    lock: DirectoryLock, tmp_path: Path
+) -> None:
     (tmp_path / "logs").mkdir()
     lock.watch(["logs"])
     lock.check_all()
@@ -71,7 +73,7 @@ def test_check_all_notices_a_replaced_watched_path(lock: DirectoryLock, tmp_path
     lock.release()
 
 
-def test_check_fails_after_the_lock_is_released(lock: DirectoryLock, tmp_path: Path) -> None:
+def test_lock_check_fails_after_lock_is_released(lock: DirectoryLock, tmp_path: Path) -> None:
     lock.release()
     with pytest.raises(DirectoryLost, match=f"{tmp_path} is not locked by this process"):
         lock.check()

@@ -144,14 +144,14 @@ def test_ready_read_returns_only_verified_bytes(disk: SimulatedDisk) -> None:
     assert logs.read(ID, 2, 5, ready_only=True) is None
 
 
-def test_bytes_just_written_count_as_verified(disk: SimulatedDisk) -> None:
+def test_bytes_just_written_need_no_verification(disk: SimulatedDisk) -> None:
     logs = Logs(disk)
     append(logs, ID, NEW, b"abc", b"def")
     assert logs.read(ID, 1, 5, ready_only=True) == b"bcde"
 
 
 @pytest.mark.parametrize("base", [0, 4])
-def test_read_and_marks_of_log_with_index_of_another_log_raise_damaged(
+def test_read_of_log_with_index_of_another_log_raises_damaged(
     disk: SimulatedDisk, base: int
 ) -> None:
     logs = Logs(disk)

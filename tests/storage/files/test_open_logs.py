@@ -142,14 +142,14 @@ def test_index_of_another_log_raises_damaged(disk: SimulatedDisk) -> None:
         logs.acquire(ID)
 
 
-def test_only_errors_that_concern_the_file_become_damage() -> None:
+def test_io_error_becomes_damage_but_memory_error_does_not() -> None:
     lost = OSError(errno.EIO, "Input/output error")
     assert str(as_damage(lost, "logs/00/1")) == "logs/00/1: Input/output error"
     short_of_memory = OSError(errno.ENOMEM, "Cannot allocate memory")
     assert as_damage(short_of_memory, "logs/00/1") is short_of_memory
 
 
-def test_error_that_does_not_concern_the_file_is_raised_unchanged(
+def test_error_unrelated_to_log_file_is_raised_unchanged(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append(Logs(disk), ID, NEW, b"abc")

@@ -23,7 +23,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "d" / "f"
 
 
-def test_check_passes_after_the_file_is_modified(path: Path) -> None:
+def test_path_check_passes_after_file_is_modified(path: Path) -> None:
     found = Place(path, path.stat())
     path.write_bytes(b"x")
     path.chmod(0o400)
@@ -31,7 +31,7 @@ def test_check_passes_after_the_file_is_modified(path: Path) -> None:
 
 
 @pytest.mark.parametrize("directory_too", [True, False])
-def test_check_fails_after_the_file_is_removed_or_moved(path: Path, directory_too: bool) -> None:
+def test_path_check_fails_after_file_is_removed_or_moved(path: Path, directory_too: bool) -> None:
     found = Place(path, path.stat())
     gone = path.parent if directory_too else path
     gone.rename(f"{gone}-moved")
@@ -42,7 +42,7 @@ def test_check_fails_after_the_file_is_removed_or_moved(path: Path, directory_to
         found.check()
 
 
-def test_check_fails_after_the_file_is_replaced(path: Path) -> None:
+def test_path_check_fails_after_file_is_replaced(path: Path) -> None:
     found = Place(path, path.stat())
     path.rename(f"{path}-moved")
     path.touch()
@@ -50,13 +50,13 @@ def test_check_fails_after_the_file_is_replaced(path: Path) -> None:
         found.check()
 
 
-def test_check_accepts_a_path_that_is_not_utf8(tmp_path: Path) -> None:
+def test_path_check_accepts_path_that_is_not_utf8(tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"\xff")
     path.touch()
     Place(path, path.stat()).check()
 
 
-def test_check_raises_permission_error_for_an_unreadable_directory(
+def test_path_check_of_unreadable_directory_raises_permission_error(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def denied(_: bytes) -> place.Identity:

@@ -68,7 +68,7 @@ def test_update_of_known_producer_does_not_change_number_of_producers(count: int
     assert len(producers) == 5
 
 
-def test_failed_checkpoint_leaves_newest_producer_states_unwritten() -> None:
+def test_producer_states_are_written_again_after_failed_checkpoint() -> None:
     tally = Tally()
     producers = StoredProducers(Shelf(), 1, 0, tally)
     producers[b"p"] = ProducerState(0, 0)

@@ -20,7 +20,9 @@ BIG = bytes(range(256)) * (LARGE // 256)
 @pytest.mark.parametrize("path", ["/a", "/" + "long" * 100])
 @pytest.mark.parametrize("stamp", [None, Stamp(b"p", 1, 2)])
 @pytest.mark.parametrize("more", [0, 1, 20])
-def test_parts_join_to_the_output_of_the_encoder(path: str, stamp: Stamp | None, more: int) -> None:
+def test_record_encoded_in_parts_equals_record_encoded_whole(
+    path: str, stamp: Stamp | None, more: int
+) -> None:
     large = Appended(path, NOW, 1 << 40, BIG, True, NOW, stamp, b"seq")
     small = Appended(path, NOW, 0, b"x", False, NOW)
     changes: tuple[Change, ...] = (*[Removed("/r", 1)] * more, large, *[small, large] * more)

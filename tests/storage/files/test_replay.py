@@ -79,14 +79,14 @@ def snapshot_of(store: FileStore) -> dict[str, Any]:
     return {**found, "": (memory, store.timeline.floor, store.states.tally.fresh)}
 
 
-def test_replay_restores_the_state_before_a_crash() -> None:
+def test_replay_after_crash_restores_all_streams() -> None:
     disk = new_disk()
     before = snapshot_of(store_with_every_record(disk))
     disk.lose_power()
     assert snapshot_of(open_store(disk, segment_size=4 << 20)) == before
 
 
-def test_fast_path_gives_the_same_state_as_the_general_path() -> None:
+def test_fast_replay_restores_same_state_as_general_replay() -> None:
     disk = new_disk()
     store_with_every_record(disk)
     disk.lose_power()
@@ -122,7 +122,7 @@ def test_checkpoint_during_replay_loses_nothing() -> None:
     ],
 )
 @pytest.mark.parametrize("is_first", [True, False])
-def test_record_that_does_not_fit_its_stream_raises_damaged(
+def test_replay_raises_damaged_if_record_contradicts_its_stream(
     wrong: dict[str, Any], is_first: bool
 ) -> None:
     store = open_store(new_disk())
@@ -135,7 +135,7 @@ def test_record_that_does_not_fit_its_stream_raises_damaged(
         replay_of(store).run(RecordRun(payloads, 100, 0, 0), {})
 
 
-def test_records_of_streams_that_repair_put_aside_are_skipped() -> None:
+def test_replay_skips_records_of_streams_that_repair_quarantined() -> None:
     store = open_store(new_disk())
     run(store, create("/a", TEXT, b"xx"))
     state = store.states["/a"]

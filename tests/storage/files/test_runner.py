@@ -42,7 +42,7 @@ def test_error_while_publishing_stops_the_store_and_abandons_every_ticket(
 
 
 @pytest.mark.parametrize("call", ["write", "sync", "catalog begin"])
-def test_checkpoint_failing_during_detach_stops_the_store_and_loses_nothing(
+def test_failed_checkpoint_during_detach_loses_no_acknowledged_append(
     call: str,
 ) -> None:
     bench = RunnerBench()
@@ -84,7 +84,7 @@ def test_checkpoint_cannot_begin_while_another_is_running() -> None:
 
 
 @pytest.mark.parametrize("where", ["_tidy", "_commit"])
-def test_any_exception_in_a_disk_step_stops_the_store_and_is_reported(
+def test_exception_in_disk_step_of_checkpoint_stops_the_store(
     where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = RunnerBench()
@@ -108,7 +108,7 @@ def test_any_exception_in_a_disk_step_stops_the_store_and_is_reported(
     bench.store.close()
 
 
-def test_exception_in_a_loop_step_stops_the_store(
+def test_exception_in_event_loop_step_of_checkpoint_stops_the_store(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bench = RunnerBench()
@@ -119,7 +119,7 @@ def test_exception_in_a_loop_step_stops_the_store(
     assert isinstance(bench.store.failure, ZeroDivisionError)
 
 
-def test_failing_listener_and_callback_do_not_affect_other_answers(
+def test_failing_listener_or_callback_does_not_affect_other_tickets(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     bench = RunnerBench()
@@ -138,7 +138,7 @@ def test_failing_listener_and_callback_do_not_affect_other_answers(
     ]
 
 
-def test_failure_abandons_tickets_in_the_order_of_their_decisions() -> None:
+def test_store_failure_abandons_tickets_in_order_of_their_commands() -> None:
     bench = RunnerBench()
     bench.disk.before = failing("write_durably")
     ended: list[int] = []
@@ -155,7 +155,7 @@ def test_failure_abandons_tickets_in_the_order_of_their_decisions() -> None:
     ("count", "size", "shared"),
     [(1, 1, True), (63, 1, True), (64, 1, False), (1, 64 * 1024, False)],
 )
-def test_commit_of_few_small_records_waits_one_turn_for_records_of_answered_writers(
+def test_small_commit_waits_one_loop_turn_for_more_records(
     count: int, size: int, shared: bool
 ) -> None:
     bench = RunnerBench()

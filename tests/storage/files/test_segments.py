@@ -59,7 +59,7 @@ def test_missing_free_segments_are_created_again_under_their_names() -> None:
     )
 
 
-def test_two_names_of_one_file_are_damage(tmp_path: Path) -> None:
+def test_segment_with_two_hard_links_raises_damaged(tmp_path: Path) -> None:
     disk = SystemDisk(tmp_path)
     disk.make_directory("wal")
     segments = Segments(disk, SEGMENT)
@@ -119,7 +119,7 @@ def test_record_goes_to_a_segment_that_is_large_enough() -> None:
     assert place.segment.capacity == 4 * SEGMENT
 
 
-def test_segment_without_reserved_space_is_not_written() -> None:
+def test_store_writes_no_segment_until_its_space_is_allocated() -> None:
     disk, wal = new()
     write(wal, b"one")
 

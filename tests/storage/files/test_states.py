@@ -39,7 +39,7 @@ def test_only_recently_used_streams_stay_in_memory() -> None:
     assert sum(1 for _ in store.paths()) == 200
 
 
-def test_dirty_and_live_read_streams_are_not_evicted() -> None:
+def test_dirty_streams_and_streams_with_live_readers_are_not_evicted() -> None:
     store = open_store(new_disk(), max_loaded=1)
     run(store, create("/a", body=b"x"), create("/b", body=b"y"))
     assert len(store.states.newest) == 2
@@ -221,7 +221,7 @@ def test_deep_forks_are_read_in_full_after_a_restart(
     assert list(open_store(disk).states.paths()) == []
 
 
-def test_forks_share_one_lineage_in_memory_and_catalog(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deep_forks_store_only_one_ancestor_each(monkeypatch: pytest.MonkeyPatch) -> None:
     disk = new_disk()
     deep_store(disk, monkeypatch).close()
     catalog = SimulatedCatalog(disk)
@@ -231,7 +231,7 @@ def test_forks_share_one_lineage_in_memory_and_catalog(monkeypatch: pytest.Monke
     assert fork.ancestry.parent is source.ancestry
 
 
-def test_records_with_whole_lineages_of_an_earlier_version_are_replayed() -> None:
+def test_fork_records_of_earlier_version_are_replayed() -> None:
     disk = new_disk()
     store = open_store(disk)
     run(store, create("/0", body=b"abc"), create("/1", None, b"d", fork=fork_of("/0")))
@@ -254,7 +254,7 @@ def test_records_with_whole_lineages_of_an_earlier_version_are_replayed() -> Non
     assert state.ancestry.spans == whole
 
 
-def test_fork_keeps_own_bytes_and_offsets_after_repair_put_its_source_aside() -> None:
+def test_fork_has_same_bytes_and_offsets_after_repair_quarantines_its_source() -> None:
     disk = new_disk()
     store = open_store(disk)
     run(store, create("/0", body=b"abc"), create("/1", None, b"de", fork=fork_of("/0")))

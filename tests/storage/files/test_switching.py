@@ -14,7 +14,7 @@ def about(seconds: float) -> object:
     return pytest.approx(seconds, abs=1e-6)  # Python rounds the interval down to microseconds
 
 
-def test_switch_interval_is_short_while_a_job_runs() -> None:
+def test_thread_switch_interval_is_shortened_while_job_runs() -> None:
     switching = Switching()
     switching.begin()
     assert sys.getswitchinterval() == about(SHORT)
@@ -22,7 +22,7 @@ def test_switch_interval_is_short_while_a_job_runs() -> None:
     assert sys.getswitchinterval() == about(USUAL)
 
 
-def test_last_of_several_jobs_restores_the_usual_interval() -> None:
+def test_last_running_job_restores_thread_switch_interval() -> None:
     switching = Switching()
     switching.begin()
     switching.begin()
@@ -34,7 +34,7 @@ def test_last_of_several_jobs_restores_the_usual_interval() -> None:
     assert sys.getswitchinterval() == about(USUAL)
 
 
-def test_shorter_interval_of_a_host_is_left_unchanged() -> None:
+def test_thread_switch_interval_that_is_already_shorter_is_not_changed() -> None:
     switching = Switching()
     sys.setswitchinterval(SHORT / 5)
     try:

@@ -20,7 +20,7 @@ def test_wait_for_commits_every_record_up_to_the_ticket() -> None:
     assert content(store, "/a") == b"xxx"
 
 
-def test_wait_for_makes_the_checkpoint_that_is_due() -> None:
+def test_wait_for_runs_a_checkpoint_if_one_is_due() -> None:
     store = open_store(new_disk(), checkpoint_bytes=1000)
     run(store, create("/a", "text/plain"), append("/a", b"x" * 2000, "text/plain"))
     assert store.meta.lsn == 2

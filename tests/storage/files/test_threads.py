@@ -147,7 +147,7 @@ async def test_single_writer_waits_for_the_disk_and_is_not_refused(tmp_path: Pat
     bench.close()
 
 
-async def test_synchronous_call_on_event_loop_ends_without_another_turn(tmp_path: Path) -> None:
+async def test_synchronous_call_on_event_loop_needs_no_further_loop_turn(tmp_path: Path) -> None:
     bench = ThreadsBench(tmp_path, max_unflushed=40_000, checkpoint_bytes=1 << 30)
     await bench.run(create("/a"))
     for _ in range(8):
@@ -191,7 +191,7 @@ async def test_reader_threads_have_a_lower_priority_than_the_commit_thread() -> 
     assert found[Lane.READ] == min(usual + 5, 19)
 
 
-def test_call_after_pause_lets_other_turns_of_loop_run_first() -> None:
+def test_call_after_pause_lets_event_loop_run_other_work_first() -> None:
     async def count() -> int:
         loop = asyncio.get_running_loop()
         threads = Threads(loop)

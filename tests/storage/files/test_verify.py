@@ -115,7 +115,7 @@ def test_index_that_contradicts_catalog_is_damage(extent: tuple[int, int, int], 
 
 
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 10)), max_size=30))
-def test_verified_ranges_are_exactly_those_added(runs: list[tuple[int, int]]) -> None:
+def test_verified_set_contains_exactly_the_added_ranges(runs: list[tuple[int, int]]) -> None:
     verified, known = Verified(), set()
     for start, size in runs:
         verified.add(start, start + size)

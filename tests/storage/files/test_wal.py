@@ -25,7 +25,7 @@ def test_recovery_yields_records_in_order_across_segments() -> None:
     assert read(disk, 30) == list(enumerate(payloads, 1))[30:]
 
 
-def test_batch_may_continue_in_the_next_segment() -> None:
+def test_one_batch_of_records_can_span_two_segments() -> None:
     disk, wal = new()
     payloads = [bytes([number]) * 3000 for number in range(10)]
     write(wal, *payloads)
@@ -42,7 +42,7 @@ def test_records_can_be_written_after_recovery() -> None:
     assert read(disk) == [(1, b"one"), (2, b"two")]
 
 
-def test_recovery_ignores_records_of_an_earlier_lap() -> None:  # TRAPS 9
+def test_recovery_ignores_old_records_in_reused_segment() -> None:  # TRAPS 9
     disk, wal = new()
     for number in range(100):
         write(wal, b"%03d" % number * 500)
@@ -224,7 +224,7 @@ def test_record_larger_than_a_segment_is_refused() -> None:
         wal.reserve(wal.largest + 1)
 
 
-def test_reserve_without_a_free_segment_is_refused() -> None:
+def test_reserving_log_space_without_free_segment_is_refused() -> None:
     disk, wal = new()
     wal.reserve(10_000)
     before = wal.last_lsn

@@ -20,7 +20,7 @@ def runs_of(segment: SegmentFile) -> list[RecordRun]:
     return list(record_runs(segment, 0, chain_seed(segment.file)))
 
 
-def test_runs_contain_all_records_in_order() -> None:
+def test_wal_reader_yields_all_records_in_order() -> None:
     disk, wal = new()
     payloads = [b"%d" % number for number in range(300)]
     write(wal, *payloads)

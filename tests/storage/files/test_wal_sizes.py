@@ -30,12 +30,12 @@ def test_size_for_returns_log_size_that_accepts_largest_record(largest: int) -> 
 
 
 @pytest.mark.parametrize("size", [MIN_SIZE, MIN_SIZE + 1, DEFAULT_SIZE, MAX_SIZE])
-def test_segments_are_whole_pages_and_fit_the_log(size: int) -> None:
+def test_segment_size_is_multiple_of_page_and_fits_log_size(size: int) -> None:
     segment = segment_size_of(size)
     assert segment % PAGE == 0
     assert size - MAX_FILES * PAGE < MAX_FILES * segment <= size
 
 
-def test_reserve_is_sixteenth_of_segment_and_at_most_1_mib() -> None:
+def test_reserve_is_one_sixteenth_of_segment_up_to_1_mib() -> None:
     assert reserve_of(1 << 20) == 1 << 16
     assert reserve_of(1 << 30) == 1 << 20

@@ -41,13 +41,13 @@ def test_process_under_gunicorn_is_a_worker(monkeypatch: pytest.MonkeyPatch) -> 
     assert is_worker()
 
 
-def test_refusal_of_returns_same_error_outside_worker(pauses: list[float]) -> None:
+def test_refusal_of_returns_error_unchanged_outside_worker(pauses: list[float]) -> None:
     assert refusal_of(REFUSAL) is REFUSAL
     assert pauses == []
 
 
 @pytest.mark.usefixtures("worker")
-def test_worker_logs_one_line_and_exits_3_after_a_pause(
+def test_refused_worker_logs_one_line_and_exits_3_after_pause(
     pauses: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     refusal = refusal_of(REFUSAL)
@@ -61,7 +61,7 @@ def test_worker_logs_one_line_and_exits_3_after_a_pause(
 
 
 @pytest.mark.usefixtures("worker", "pauses")
-def test_worker_refusal_ends_a_process_that_does_not_catch_it() -> None:
+def test_uncaught_worker_refusal_ends_the_process() -> None:
     with pytest.raises(SystemExit):
         raise refusal_of(REFUSAL)
     with pytest.raises(DirectoryInUse):

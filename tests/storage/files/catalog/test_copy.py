@@ -58,7 +58,7 @@ def keys(copy: Copy) -> list[bytes]:
     return [each.key for payload in committed_payloads(copy) for each in operations(payload)]
 
 
-def test_missing_second_copy_has_no_state() -> None:
+def test_load_of_missing_second_copy_finds_no_state() -> None:
     copy = loaded(new_disk())
     assert (copy.file, copy.state, copy.newest) == (None, None, 0)
 
@@ -103,7 +103,7 @@ def test_torn_last_commit_is_discarded(lost: int) -> None:
     assert keys(loaded(disk)) == [b"1", b"2", b"again"]
 
 
-def test_newest_commit_is_found_behind_damage() -> None:
+def test_load_finds_number_of_newest_commit_behind_damaged_commit() -> None:
     disk = new_disk()
     copy = filled(disk, 5)
     assert copy.file is not None
@@ -116,7 +116,7 @@ def test_newest_commit_is_found_behind_damage() -> None:
         disk.corrupt("copy", at, 3)
 
 
-def test_second_copy_with_damaged_header_has_no_state() -> None:
+def test_load_of_second_copy_with_damaged_header_finds_no_state() -> None:
     disk = new_disk()
     filled(disk, 2)
     for at in range(HEAD_SIZE):
@@ -191,7 +191,7 @@ def test_failed_rewrite_leaves_old_second_copy(call: str) -> None:
     assert keys(loaded(disk)) == [b"1", b"2", b"3"]
 
 
-def test_load_with_hint_reads_only_later_records() -> None:
+def test_load_skips_records_before_state_given_as_hint() -> None:
     disk = new_disk()
     state = filled(disk, 4).state
     assert state is not None
@@ -209,7 +209,7 @@ def test_load_with_hint_reads_only_later_records() -> None:
 @pytest.mark.parametrize(
     "changes", [{"commits": 3}, {"last": 25}, {"end": 9999}, {"identity": 1}, {"last": 0}]
 )
-def test_load_ignores_wrong_hint(changes: dict[str, int]) -> None:
+def test_load_reads_whole_second_copy_if_hint_is_wrong(changes: dict[str, int]) -> None:
     disk = new_disk()
     state = filled(disk, 4).state
     assert state is not None

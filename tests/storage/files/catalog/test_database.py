@@ -39,7 +39,7 @@ def store(database: Database, count: int, size: int = 1000, first: int = 0) -> N
     database.write(fill, lambda _: None)
 
 
-def test_map_begins_small_and_grows_with_file(tmp_path: Path) -> None:
+def test_memory_map_grows_with_database_file(tmp_path: Path) -> None:
     database = Database(str(tmp_path), smallest_map=MIB)
     assert database.map_size < 2 * MIB
     store(database, 100)
@@ -62,7 +62,7 @@ def test_map_begins_small_and_grows_with_file(tmp_path: Path) -> None:
     again.close()
 
 
-def test_readers_read_correctly_while_map_grows(tmp_path: Path) -> None:
+def test_readers_get_correct_data_while_memory_map_grows(tmp_path: Path) -> None:
     database = Database(str(tmp_path), smallest_map=MIB)
     store(database, 300)
     begun, done = threading.Barrier(3), threading.Event()
@@ -93,7 +93,7 @@ def test_readers_read_correctly_while_map_grows(tmp_path: Path) -> None:
     database.close()
 
 
-def test_file_created_with_large_map_opens_with_small_map(tmp_path: Path) -> None:
+def test_database_created_with_large_memory_map_opens_with_small_one(tmp_path: Path) -> None:
     old = lmdb.open(str(tmp_path), map_size=1 << 40, max_dbs=6)
     for name in NAMES:
         old.open_db(name.encode())
@@ -147,7 +147,7 @@ def run_limited(path: Path, room: int, first: int) -> list[str]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and RLIMIT_AS of Linux")
-def test_map_grows_in_small_address_space_until_disk_counts_as_full(tmp_path: Path) -> None:
+def test_write_raises_enospc_if_memory_map_exceeds_address_space(tmp_path: Path) -> None:
     *full, last = run_limited(tmp_path, 60 * MIB, SMALLEST_MAP)
     assert full == [f"{errno.ENOSPC} there is no room in memory for a larger map"]
     written, found = map(int, last.split())
@@ -288,7 +288,9 @@ def test_database_opens_in_directory_whose_name_is_invalid_utf8(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("data", [b"", b"not a database", bytes(100_000), b"\xff" * 100_000])
-def test_file_of_another_kind_has_faults(tmp_path: Path, data: bytes) -> None:
+def test_structure_check_reports_faults_in_file_of_another_format(
+    tmp_path: Path, data: bytes
+) -> None:
     (tmp_path / DATA).write_bytes(data)
     faults = structure_faults(str(tmp_path))
     assert faults

@@ -35,7 +35,7 @@ def test_restart_extends_ttl_by_ten_percent() -> None:
     assert entry_of(later, 3, session=5).session == 0
 
 
-def test_label_of_entry_equals_the_label_of_its_stream() -> None:
+def test_log_label_from_entry_equals_label_from_stream_state() -> None:
     assert label_of_entry("/x", entry_of(state(), 3, session=4)) == label_of(state())
 
 
@@ -47,13 +47,13 @@ def test_label_of_entry_equals_the_label_of_its_stream() -> None:
         (Lifetime(expires_at=NOW), DATES + NOW),
     ],
 )
-def test_place_of_a_lifetime_is_its_deadline_or_idle_time(
+def test_sort_key_of_lifetime_is_its_deadline_or_idle_time(
     lifetime: Lifetime, expected: int | None
 ) -> None:
     assert place_of(lifetime, NOW) == expected
 
 
-def test_every_idle_time_sorts_before_every_date() -> None:
+def test_idle_times_sort_before_absolute_deadlines() -> None:
     place = place_of(Lifetime(ttl=1 << 60), 1 << 62)
     assert place is not None
     assert place < DATES_BEGIN < DATES

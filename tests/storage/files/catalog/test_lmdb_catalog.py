@@ -92,7 +92,7 @@ def test_start_verifies_database_that_does_not_match_checksum(
     assert len(verified) == 1  # closing it wrote a new checksum
 
 
-def test_checksums_of_large_file_take_two_percent_of_the_time(
+def test_catalog_spends_two_percent_of_time_on_checksums(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock, measured = Clock(), []
@@ -270,7 +270,7 @@ def test_database_of_another_directory_or_older_database_prevents_opening(tmp_pa
         LmdbCatalog(str(tmp_path / "a"))
 
 
-def test_lost_meta_page_loses_no_commit(tmp_path: Path) -> None:
+def test_catalog_with_one_lost_meta_page_has_every_commit(tmp_path: Path) -> None:
     """LMDB has two meta pages. If the newer one is damaged so that it looks older, LMDB silently opens the commit before the last."""
     make(tmp_path)
     catalog = LmdbCatalog(str(tmp_path))

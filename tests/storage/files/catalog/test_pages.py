@@ -44,7 +44,7 @@ def test_value_on_overflow_pages_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"x", bytes(4096), bytes(50_000), b"\xff" * 50_000])
-def test_no_entries_are_read_from_file_of_another_kind(data: bytes) -> None:
+def test_file_of_another_format_yields_no_entries(data: bytes) -> None:
     pages = Pages(data)
     assert list(pages.entries()) == []
     assert list(pages.stray_entries()) == []

@@ -38,7 +38,7 @@ def state(commits: int, identity: int = 5, *, is_base: bool = False) -> CopyStat
         ),  # an old server has used the directory meanwhile
     ],
 )
-def test_relation_of_database_and_second_copy_follows_from_commit_numbers(
+def test_commit_numbers_show_whether_database_or_second_copy_is_newer(
     stored: Meta | None, copy: CopyState | None, newest: int, expected: Relation
 ) -> None:
     assert relate(stored, copy, newest) is expected

@@ -163,7 +163,9 @@ def test_second_copy_of_another_directory_is_ignored(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("block", range(4))
-def test_only_true_entries_are_salvaged_from_random_damage(tmp_path: Path, block: int) -> None:
+def test_salvage_of_randomly_damaged_files_finds_no_false_entries(
+    tmp_path: Path, block: int
+) -> None:
     make(tmp_path / "whole", commits=2)
     before = content(tmp_path / "whole")
     files = {name: (tmp_path / "whole" / name).read_bytes() for name in ("data.mdb", "copy", "SUM")}

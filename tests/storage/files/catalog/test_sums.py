@@ -51,7 +51,7 @@ def test_measure_returns_size_and_checksum(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["a FIFO", "a link", "a directory"])
-def test_measure_ignores_fifo_link_and_directory(tmp_path: Path, what: str) -> None:
+def test_measure_returns_none_for_fifo_link_or_directory(tmp_path: Path, what: str) -> None:
     path = tmp_path / "file"
     if what == "a FIFO":
         os.mkfifo(path)

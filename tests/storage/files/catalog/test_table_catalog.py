@@ -200,7 +200,7 @@ def test_rewrite_raises_error_of_failed_disk() -> None:
         commit_until_copy_is_long()
 
 
-def test_stream_with_many_producers_has_all_of_them() -> None:
+def test_catalog_stores_600_producers_of_one_stream() -> None:
     catalog = SimulatedCatalog(new_disk())
     many = {b"%d" % number: ProducerState(1, number) for number in range(600)}
     catalog.commit(META, [Put("/a", entry_of_empty_stream(5), many), put("/b", 6)], [])

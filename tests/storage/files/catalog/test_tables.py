@@ -22,7 +22,7 @@ def test_unseal_returns_value_without_crc() -> None:
     assert unseal(b"key", seal(b"key", b"")) == b""
 
 
-def test_flipped_bit_in_key_or_value_does_not_match_crc() -> None:
+def test_unseal_raises_damaged_if_key_or_value_has_flipped_bit() -> None:
     sealed = seal(b"key", b"value")
     for at in range(len(sealed)):
         for bit in range(8):

@@ -35,7 +35,7 @@ def test_damaged_stream_entry_is_reported_with_its_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("page", range(8))
-def test_zeroed_page_prevents_opening_unless_page_is_unused(tmp_path: Path, page: int) -> None:
+def test_catalog_with_zeroed_page_opens_only_if_page_is_unused(tmp_path: Path, page: int) -> None:
     make(tmp_path)
     file = tmp_path / "data.mdb"
     data = bytearray(file.read_bytes())
@@ -53,7 +53,7 @@ def test_zeroed_page_prevents_opening_unless_page_is_unused(tmp_path: Path, page
         catalog.close()
 
 
-def test_findings_after_the_first_twenty_are_only_counted(tmp_path: Path) -> None:
+def test_verify_lists_twenty_findings_and_counts_the_rest(tmp_path: Path) -> None:
     database = Database(str(tmp_path))
 
     def fill(transaction: WriteTransaction) -> None:
@@ -87,7 +87,7 @@ def test_damaged_entry_of_each_table_is_described(tmp_path: Path) -> None:
     database.close()
 
 
-def test_entry_that_a_look_up_cannot_find_is_reported(
+def test_verify_reports_entry_that_look_ups_miss(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = Database(str(tmp_path))

@@ -23,7 +23,7 @@ def test_intact_records_are_all_applied(disk: SimulatedDisk) -> None:
     assert (found.gaps, found.bytes) == ([], 6)
 
 
-def test_records_behind_damaged_one_are_applied_unless_bytes_before_them_are_lost(
+def test_repair_withholds_only_records_whose_preceding_bytes_are_lost(
     disk: SimulatedDisk,
 ) -> None:
     store = open_store(disk)

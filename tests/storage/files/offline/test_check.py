@@ -97,7 +97,7 @@ def test_missing_log_of_deleted_stream_is_no_finding(
         assert set(again.paths()) == {"/json"} | ({"/text"} if is_created_again else set())
 
 
-def test_missing_log_is_damage_if_record_of_deletion_is_lost(
+def test_check_reports_missing_log_if_deletion_record_is_damaged(
     directory: Path,
 ) -> None:
     log = log_of(directory, "/text")
@@ -123,7 +123,7 @@ def test_missing_log_is_damage_if_record_of_deletion_is_lost(
 
 @pytest.mark.parametrize("suffix", ["", ".idx"])
 @pytest.mark.parametrize("what", ["a directory", "a link", "a FIFO"])
-def test_directory_link_or_fifo_in_place_of_log_harms_only_its_stream(
+def test_non_file_in_place_of_log_damages_only_its_stream(
     directory: Path, suffix: str, what: str
 ) -> None:
     log = log_of(directory, "/json")

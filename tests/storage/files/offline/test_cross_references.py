@@ -21,14 +21,14 @@ def references(entries: Iterable[tuple[str, Entry]]) -> CrossReferences:
     return found
 
 
-def test_deadlines_agree_with_entries_of_same_commit() -> None:
+def test_check_finds_deadlines_consistent_with_entries_of_same_commit() -> None:
     catalog = SimulatedCatalog(SimulatedDisk(random.Random(0)))
     catalog.commit(Meta(1, 1, 1), [put("/a", 5, ttl=10), put("/b", 6)], [])
     assert references(catalog.paths()).agree_with_deadlines(catalog)
 
 
 @pytest.mark.parametrize("change", [put("/c", 7, ttl=10), put("/a", 5, ttl=20)])
-def test_deadlines_disagree_with_entries_of_another_commit(change: Put) -> None:
+def test_check_finds_deadlines_inconsistent_with_entries_of_older_commit(change: Put) -> None:
     catalog = SimulatedCatalog(SimulatedDisk(random.Random(0)))
     catalog.commit(Meta(1, 1, 1), [put("/a", 5, ttl=10), put("/b", 6)], [])
     found = references(list(catalog.paths()))
@@ -64,6 +64,6 @@ def test_missing_source_of_fork_is_reported() -> None:
     assert [each.path for each in found.fork_faults()] == ["/gone"]
 
 
-def test_later_stream_at_path_of_source_is_not_the_source() -> None:
+def test_recreated_stream_is_not_accepted_as_source_of_old_fork() -> None:
     found = references([("/a", source(0)), ("/f", fork("/a", 4))])
     assert [each.path for each in found.fork_faults()] == ["/a"]

@@ -45,7 +45,7 @@ def test_format_of_later_version_is_refused(directory: Path) -> None:
         list(repair_directory(str(directory), LATER))
 
 
-def test_server_does_not_start_while_format_is_removed(directory: Path) -> None:
+def test_server_does_not_start_without_format_file(directory: Path) -> None:
     disk = SystemDisk(directory)
     remove_format(disk)
     assert is_unfinished(disk)
@@ -56,7 +56,7 @@ def test_server_does_not_start_while_format_is_removed(directory: Path) -> None:
     assert_nothing_is_lost(directory)
 
 
-def test_salvaged_mark_lasts_until_format_is_restored(directory: Path) -> None:
+def test_restoring_format_file_clears_salvaged_mark(directory: Path) -> None:
     disk = SystemDisk(directory)
     assert not is_salvaged(disk)
     remove_format(disk)

@@ -30,7 +30,7 @@ def test_closed_stream_that_lost_no_bytes_stays_closed() -> None:
     assert shortened(entry, IntactPrefix(9, 2)).closed
 
 
-def test_fork_point_past_intact_prefix_moves_back() -> None:
+def test_fork_point_past_intact_prefix_moves_to_its_end() -> None:
     origin = Origin("/source", 3, "anchor", 0, 7)
     entry = msgspec.structs.replace(
         entry_of_empty_stream(5), origin=origin, lineage=(Span(3, 7),), tail=9
@@ -40,7 +40,7 @@ def test_fork_point_past_intact_prefix_moves_back() -> None:
     assert found.lineage == (Span(3, 4),)
 
 
-def test_fork_point_in_a_record_moves_back_to_the_new_tail_of_its_source() -> None:
+def test_fork_point_in_record_moves_to_tail_of_shortened_source() -> None:
     entry = entry_of_empty_stream(5)
     origin = Origin("/source", 3, "anchor", 0, 7)
     lineage = (Span(2, 1), Span(3, 7))

@@ -12,7 +12,7 @@ def state(incarnation: int = 5) -> StreamState:
     return StreamState("/a", incarnation, parse_media_type("text/plain"), FOREVER, 0)
 
 
-def test_state_is_loaded_once() -> None:
+def test_second_lookup_of_stream_state_does_not_load_it_again() -> None:
     loads: list[str] = []
 
     def load(path: str) -> StreamState | None:

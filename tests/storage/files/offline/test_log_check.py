@@ -70,7 +70,7 @@ def test_index_of_another_stream_is_reported(disk: SimulatedDisk) -> None:
     assert harm.what == "it is the index of /a"
 
 
-def test_bytes_kept_in_separate_files_are_found_only_if_intact(disk: SimulatedDisk) -> None:
+def test_check_accepts_bytes_in_separate_file_only_if_intact(disk: SimulatedDisk) -> None:
     name = path_of(entry_of(disk).incarnation)
     run(open_store(disk), append("/a", b" more", TEXT))
     disk.corrupt(name + ".idx", 3, 0)

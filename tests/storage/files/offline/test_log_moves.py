@@ -30,7 +30,9 @@ def move_of(disk: SimulatedDisk, done: Outcome, path: str) -> Move:
 
 
 @pytest.mark.parametrize("has_links", [True, False])
-def test_moved_log_has_all_its_bytes_and_no_old_name(disk: SimulatedDisk, has_links: bool) -> None:
+def test_log_moved_to_new_incarnation_has_all_its_bytes(
+    disk: SimulatedDisk, has_links: bool
+) -> None:
     def fail(call: str) -> None:
         if call == "link" and not has_links:
             raise OSError(errno.EPERM, "no links here")

@@ -25,13 +25,13 @@ def test_streams_keep_their_incarnations_if_no_record_is_missing(disk: Simulated
     assert new_incarnations(found, LATER) == {}
 
 
-def test_gap_gives_new_incarnations_to_open_streams_and_their_forks(disk: SimulatedDisk) -> None:
+def test_missing_records_give_open_streams_and_forks_new_incarnations(disk: SimulatedDisk) -> None:
     found = reconstruction(disk)
     found.add_gap(Gap(4, None, None))
     assert renamed(disk, found) == {A, B, FORK}
 
 
-def test_stream_keeps_its_incarnation_if_an_append_after_the_gap_begins_at_its_known_tail(
+def test_append_at_known_tail_after_gap_preserves_incarnation_of_stream(
     disk: SimulatedDisk,
 ) -> None:
     found = reconstruction(disk)
@@ -45,7 +45,7 @@ def test_stream_keeps_its_incarnation_if_an_append_after_the_gap_begins_at_its_k
 
 
 @pytest.mark.parametrize(("spare", "others"), [(0, set()), (23, set()), (24, {B}), (1000, {B})])
-def test_gap_too_small_for_another_append_renames_only_the_stream_that_lost_bytes_and_its_fork(
+def test_gap_size_shows_whether_other_streams_may_have_lost_appends(
     disk: SimulatedDisk, spare: int, others: set[str]
 ) -> None:
     lost = msgspec.msgpack.encode((append_to(disk, A, 8, b"lost"),))

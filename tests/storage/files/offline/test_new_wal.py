@@ -19,7 +19,7 @@ from tests.storage.files.stores import content, open_store, run
 NEW = "wal/002"  # after the segment in use and a spare one
 
 
-def test_store_skips_records_in_segments_before_the_new_wal(disk: SimulatedDisk) -> None:
+def test_store_skips_records_in_segments_older_than_repaired_wal(disk: SimulatedDisk) -> None:
     run(open_store(disk), append(A, b"obsolete", TEXT))
     begin_wal(disk, 50, 400)
     header = read_header(disk.open(NEW))
@@ -49,7 +49,7 @@ def test_new_segment_may_be_smaller_on_full_disk(
     assert read_header(disk.open(NEW)) is not None
 
 
-def test_old_segments_move_to_quarantine_and_new_one_becomes_first(disk: SimulatedDisk) -> None:
+def test_new_log_segment_replaces_quarantined_old_segments(disk: SimulatedDisk) -> None:
     old = disk.content("wal/000")
     begin_wal(disk, 50, 400)
     new = disk.content(NEW)

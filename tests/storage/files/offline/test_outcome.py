@@ -19,7 +19,7 @@ from tests.storage.files.offline.reconstructions import (
 )
 
 
-def test_outcome_without_gaps_adds_bytes_and_moves_no_log(disk: SimulatedDisk) -> None:
+def test_repair_moves_no_log_if_no_record_is_missing(disk: SimulatedDisk) -> None:
     found = reconstruction(disk)
     assert found.apply(append_to(disk, A)) is None
     done = outcome(found)
@@ -27,14 +27,14 @@ def test_outcome_without_gaps_adds_bytes_and_moves_no_log(disk: SimulatedDisk) -
     assert [flush.extent.tail for flush in done.flushes] == [8]
 
 
-def test_outcome_metadata_has_the_steady_time_of_the_last_record(disk: SimulatedDisk) -> None:
+def test_repaired_metadata_has_steady_time_of_last_record(disk: SimulatedDisk) -> None:
     found = reconstruction(disk)
     assert found.apply(append_to(disk, A)) is None
     meta = outcome(found).meta
     assert (meta.lsn, meta.steady) == (99, LATER)
 
 
-def test_new_incarnations_of_sources_are_older_than_those_of_forks(disk: SimulatedDisk) -> None:
+def test_repaired_source_gets_older_incarnation_than_its_fork(disk: SimulatedDisk) -> None:
     found = reconstruction(disk)
     found.add_gap(Gap(4, None, None))
     done = outcome(found)
@@ -47,7 +47,7 @@ def test_new_incarnations_of_sources_are_older_than_those_of_forks(disk: Simulat
     assert done.meta.last_incarnation == max(entry.incarnation for entry in new.values())
 
 
-def test_stream_with_damaged_log_is_shortened_with_its_forks_and_loses_producers(
+def test_repair_shortens_damaged_stream_and_forks_and_drops_producers(
     disk: SimulatedDisk,
 ) -> None:
     found = reconstruction(disk, {A: IntactPrefix(5, 0), CLOSED: IntactPrefix(2, 0)})
@@ -60,7 +60,7 @@ def test_stream_with_damaged_log_is_shortened_with_its_forks_and_loses_producers
     assert B not in new
 
 
-def test_producers_move_to_new_incarnation(disk: SimulatedDisk) -> None:
+def test_stream_with_new_incarnation_retains_its_producers(disk: SimulatedDisk) -> None:
     found = reconstruction(disk)
     stamped = msgspec.structs.replace(append_to(disk, A), stamp=Stamp(b"p", 1, 7))
     assert found.apply(stamped) is None

@@ -50,6 +50,6 @@ def test_withheld_changes_are_written_as_json_lines_and_counted(disk: SimulatedD
     assert json.loads(lines[0])["change"] == "SoftDeleted"
 
 
-def test_no_file_is_written_without_withheld_changes(disk: SimulatedDisk) -> None:
+def test_repair_writes_no_records_file_if_no_change_is_withheld(disk: SimulatedDisk) -> None:
     assert list(write_withheld(disk, iter(()))) == []
     assert not disk.exists(f"{QUARANTINE}/records.jsonl")

@@ -37,7 +37,7 @@ def test_append_at_known_tail_is_applied_and_counted(disk: SimulatedDisk) -> Non
     assert (found.streams, found.bytes) == (0, 4)
 
 
-def test_append_past_known_tail_is_withheld_with_all_later_appends(disk: SimulatedDisk) -> None:
+def test_repair_withholds_append_past_known_tail_and_all_later_appends(disk: SimulatedDisk) -> None:
     found = reconstruction(disk)
     found.add_gap(Gap(4, 6, None))
     why = found.apply(append_to(disk, A, 12))
@@ -46,19 +46,19 @@ def test_append_past_known_tail_is_withheld_with_all_later_appends(disk: Simulat
     assert any(line.startswith(f"{A}: {why}") for line in outcome(found).words)
 
 
-def test_append_before_known_tail_or_to_closed_stream_is_withheld(disk: SimulatedDisk) -> None:
+def test_repair_withholds_append_before_known_tail_or_to_closed_stream(disk: SimulatedDisk) -> None:
     found = reconstruction(disk)
     assert found.apply(append_to(disk, A, 4)) == "the stream goes on otherwise"
     assert found.apply(append_to(disk, CLOSED)) == "the stream goes on otherwise"
 
 
-def test_append_to_damaged_log_is_withheld(disk: SimulatedDisk) -> None:
+def test_repair_withholds_append_to_damaged_log(disk: SimulatedDisk) -> None:
     found = reconstruction(disk, {A: IntactPrefix(5, 0)})
     assert found.apply(append_to(disk, A)) == "its log is damaged past position 5"
     assert found.states[A].tail == 5
 
 
-def test_later_stream_at_same_path_proves_deletion_of_earlier_stream(disk: SimulatedDisk) -> None:
+def test_record_of_recreated_stream_makes_repair_drop_old_stream(disk: SimulatedDisk) -> None:
     found = reconstruction(disk)
     found.add_gap(Gap(4, 6, None))
     later = Appended(B, LATER, 3, b"x", False, LATER)
@@ -74,7 +74,7 @@ def test_later_stream_at_same_path_proves_deletion_of_earlier_stream(disk: Simul
     assert {change.entry.incarnation for change in puts if change.path == CLOSED} == {LATER + 1}
 
 
-def test_create_at_the_path_of_an_existing_stream_is_applied_only_after_a_gap_in_the_records(
+def test_create_replaces_existing_stream_only_after_gap_in_records(
     disk: SimulatedDisk,
 ) -> None:
     found = reconstruction(disk)
@@ -88,7 +88,7 @@ def test_create_at_the_path_of_an_existing_stream_is_applied_only_after_a_gap_in
     assert found.incarnations == {LATER}
 
 
-def test_removal_of_a_stream_is_withheld_while_it_has_forks(disk: SimulatedDisk) -> None:
+def test_repair_withholds_removal_of_stream_that_has_forks(disk: SimulatedDisk) -> None:
     found = reconstruction(disk)
     found.add_gap(Gap(4, 6, None))
     number = incarnation(disk, A)
@@ -99,7 +99,7 @@ def test_removal_of_a_stream_is_withheld_while_it_has_forks(disk: SimulatedDisk)
     assert Drop(A, number) in outcome(found).changes
 
 
-def test_changes_that_a_salvaged_catalog_already_includes_are_skipped(disk: SimulatedDisk) -> None:
+def test_repair_skips_changes_already_in_salvaged_catalog(disk: SimulatedDisk) -> None:
     entry = SimulatedCatalog(disk).find(A)
     assert entry is not None
     found = reconstruction(disk, is_salvaged=True)

@@ -81,7 +81,7 @@ def fork_of(path: str) -> Fork:
     return Fork(path, None, None)
 
 
-def test_records_behind_damaged_one_are_kept(disk: SimulatedDisk) -> None:
+def test_repair_applies_records_behind_damaged_record(disk: SimulatedDisk) -> None:
     damage(disk, b"b2;")
     with pytest.raises(Damaged):
         open_store(disk)
@@ -118,7 +118,7 @@ def test_only_stream_that_lost_bytes_gets_new_incarnation(
             assert visible_position(state, parse(ends[path])) == state.tail
 
 
-def test_every_open_stream_gets_new_incarnation_if_it_is_unknown_which_lost_bytes() -> None:
+def test_open_streams_get_new_incarnations_if_lost_record_is_unreadable() -> None:
     disk = new_disk()
     store = open_store(disk)
     run(store, *(create(f"/{name}", TEXT, b"x;") for name in "abc"))
@@ -135,7 +135,7 @@ def test_every_open_stream_gets_new_incarnation_if_it_is_unknown_which_lost_byte
     assert [content(store, path) for path in olds] == [b"x;", b"x;", b"x;", b"all;"]
 
 
-def test_fork_of_renamed_stream_keeps_bytes_and_offset_order(disk: SimulatedDisk) -> None:
+def test_fork_reads_same_bytes_after_source_gets_new_incarnation(disk: SimulatedDisk) -> None:
     store = open_store(disk)
     run(store, append("/fork", b"own;", TEXT))
     damage(disk, b"a2;")

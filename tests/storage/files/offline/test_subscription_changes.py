@@ -18,7 +18,7 @@ from tests.storage.files.offline.reconstructions import (
 @pytest.mark.parametrize(
     ("acknowledged", "kept"), [(3, 3), (7, 7), (8, None), (12, None), (500, None)]
 )
-def test_cursor_follows_renamed_stream_up_to_its_tail(
+def test_subscription_cursor_moves_to_new_incarnation_of_stream(
     disk: SimulatedDisk, acknowledged: int, kept: int | None
 ) -> None:
     found = reconstruction(disk)

@@ -47,7 +47,7 @@ def test_intact_log_yields_all_records_after_catalog_lsn_and_no_gap() -> None:
     assert items(disk, 30) == []
 
 
-def test_records_behind_damaged_one_are_found_and_gap_has_its_size() -> None:
+def test_log_reader_yields_gap_in_place_of_damaged_record() -> None:
     disk, records = written(8)
     disk.corrupt("wal/000", PAGE + 3 * SIZE + 500, 0)
     assert items(disk) == [*records[:3], Gap(3, 5, SIZE), *records[4:]]
@@ -83,7 +83,7 @@ def test_missing_segment_is_gap_between_its_neighbours() -> None:
     assert items(disk)[: n + 1] == [*records[:n], Gap(n, 2 * n + 1, None)]
 
 
-def test_log_that_ends_before_catalog_lsn_gives_gap_without_end() -> None:
+def test_log_ending_before_catalog_lsn_is_reported_as_open_gap() -> None:
     disk, _ = written(5)
     assert items(disk, 9) == [Gap(9, None, None)]
     assert items(SimulatedDisk(random.Random(0)), 9) == [Gap(9, None, None)]
@@ -138,7 +138,7 @@ def test_segment_without_header_and_first_record_yields_its_other_records() -> N
     assert items(disk) == [*records[:n], Gap(n, n + 2, None), *records[n + 1 :]]
 
 
-def test_unreadable_segment_is_reported_and_gives_gap_without_end() -> None:
+def test_unreadable_segment_is_reported_as_open_gap() -> None:
     disk, records = written(28)
     disk.open("wal/002").write(random.Random(0).randbytes(SEGMENT), 0)
     reader = LogReader(disk, 0)
@@ -148,7 +148,7 @@ def test_unreadable_segment_is_reported_and_gives_gap_without_end() -> None:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_reader_yields_same_records_as_recovery_after_unfinished_write(seed: int) -> None:
+def test_log_reader_and_recovery_yield_same_records_after_power_loss(seed: int) -> None:
     """After a power loss, the reader yields the same records as the recovery of a store.
 
     In one case the reader yields more. If the power loss destroyed the segment header that the first write to a segment contains, the reader
@@ -189,7 +189,7 @@ def test_reader_yields_same_records_as_recovery_after_unfinished_write(seed: int
 
 
 @pytest.mark.parametrize("seed", range(100))
-def test_reader_yields_only_written_records_and_a_gap_if_recovery_fails(seed: int) -> None:
+def test_log_reader_yields_gap_and_written_records_if_recovery_fails(seed: int) -> None:
     chance = random.Random(seed)
     disk, records = written(chance.randint(3, 40))
     name = f"wal/{chance.choice(disk.names('wal'))}"

@@ -37,7 +37,7 @@ def test_records_of_another_segment_are_not_found() -> None:
     assert list(intact_records(data, other)) == []
 
 
-def test_follows_is_true_only_for_directly_preceding_record() -> None:
+def test_record_follows_only_the_record_directly_before_it() -> None:
     data, salt = segment(b"one", b"two", b"three")
     first, second, third = intact_records(data, salt)
     assert second.follows(first)
