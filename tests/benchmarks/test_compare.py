@@ -17,7 +17,7 @@ def test_directory_that_is_not_a_checkout_is_refused(
         compare.main()
 
 
-def test_cpu_ratio_is_above_one_if_this_source_needs_less_cpu() -> None:
+def test_cpu_ratio_exceeds_one_if_this_checkout_needs_less_cpu() -> None:
     pairs = [(Sample(1.0, cpu=10.0), Sample(1.0, cpu=20.0))] * 3
     assert compare.cpu_ratio(pairs) == "; by CPU 2.00: 10 µs, base 20"
     assert compare.cpu_ratio([(Sample(1.0), Sample(1.0))]) == ""

@@ -73,7 +73,7 @@ def test_writers_with_a_rate_record_the_time_of_each_message(port: int) -> None:
             assert 0 < came - sent < 5.0
 
 
-def test_writers_process_starts_on_begin_and_reports_every_message(port: int) -> None:
+def test_writers_process_reports_every_message_that_it_sent(port: int) -> None:
     with Readers(port, [ONE]) as readers, Writers(port, Order(ONE, 1, 1)) as writers:
         assert not writers.is_done
         writers.begin(0.1)
@@ -87,7 +87,7 @@ def test_writer_counts_refused_appends_to_a_missing_stream(port: int) -> None:
     assert written.bad == written.sent[0] > 0
 
 
-def test_readers_find_every_message_after_their_blocks_overflow(
+def test_readers_find_every_message_after_their_buffers_overflow(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_BLOCK", 4096)

@@ -35,7 +35,7 @@ def test_complete_messages_in_order_have_no_fault() -> None:
     assert _faults(_messages(0, 1500), 1500) == Faults()
 
 
-def test_interleaved_sources_have_no_fault() -> None:
+def test_interleaved_messages_of_two_sources_have_no_fault() -> None:
     one, other = _messages(0, 3), _messages(1, 2)
     assert _faults([other[0], one[0], one[1], other[1], one[2]], 3, 2) == Faults()
 
@@ -73,7 +73,7 @@ def test_truncated_message_is_counted_as_lost_and_garbled() -> None:
     assert faults(cut, [2]) == Faults(lost=1, garbled=1)
 
 
-def test_source_raises_an_error_after_its_last_number() -> None:
+def test_message_source_raises_an_error_after_its_last_number() -> None:
     source = Source(0)
     source.count = MOST
     with pytest.raises(ValueError, match="no numbers left"):

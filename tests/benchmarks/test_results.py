@@ -30,7 +30,7 @@ def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Results:
     return found
 
 
-def test_speeds_are_relative_to_each_peer(known: Results) -> None:
+def test_results_contain_the_speed_relative_to_each_peer_server(known: Results) -> None:
     rate, delay = known.beside()
     assert (rate.server, rate.speeds, rate.best) == ("memory", {"node": 2.0, "rust": 0.25}, "rust")
     assert (delay.server, delay.speeds, delay.best) == ("files", {"node": 3.0}, "node")
@@ -43,7 +43,7 @@ def test_report_shows_whether_this_server_is_ahead_or_behind(known: Results) -> 
     assert "| things a second … how late | durable | 3× |  |  | ahead of Node |" in shown
 
 
-def test_goal_without_required_limit_is_missed_below_its_aim(known: Results) -> None:
+def test_report_shows_no_for_a_goal_below_its_aim(known: Results) -> None:
     (verdict,) = known.verdicts()
     assert (verdict.found, verdict.aim) == (0.25, False)
     known.machine = {"cpu": "", "cores": 2, "system": "", "python": "", "node": "", "load": 0}

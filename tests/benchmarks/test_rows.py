@@ -9,13 +9,13 @@ from benchmarks.rows import ROWS
 from benchmarks.servers import KINDS
 
 
-def test_row_names_are_unique_and_servers_exist() -> None:
+def test_benchmark_row_names_are_unique_and_their_servers_exist() -> None:
     names = [row.name for row in ROWS]
     assert len(names) == len(set(names))
     assert {server for row in ROWS for server in row.servers} <= set(KINDS)
 
 
-def test_goals_and_rows_refer_to_existing_rows_and_servers() -> None:
+def test_benchmark_goals_refer_to_existing_rows_and_servers() -> None:
     by_name = {row.name: row for row in ROWS}
     for row in ROWS:
         if row.beside:
@@ -27,7 +27,7 @@ def test_goals_and_rows_refer_to_existing_rows_and_servers() -> None:
                 assert goal.to_server in by_name[goal.to_row or row.name].servers
 
 
-def test_server_is_left_out_while_its_program_is_missing(
+def test_benchmark_omits_a_server_whose_program_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "program"

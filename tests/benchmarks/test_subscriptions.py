@@ -37,7 +37,7 @@ def test_workers_end_every_wake_that_they_claim() -> None:
             assert done.ended <= _events(port) - before <= done.ended + 3
 
 
-def test_receiver_counts_the_deliveries_of_each_cycle() -> None:
+def test_webhook_receiver_counts_the_deliveries_of_each_cycle() -> None:
     with serve("--memory") as server:
         port = _port(server.url)
         with Receiver(port, 20) as receiver:
@@ -65,7 +65,7 @@ def test_one_append_is_delivered_to_every_matching_webhook() -> None:
         assert receiver.count() == 30
 
 
-def test_receiver_process_ends_with_its_server() -> None:
+def test_webhook_receiver_process_exits_after_its_server_stops() -> None:
     with serve("--memory") as server:
         receiver = Receiver(_port(server.url), 1)
     assert receiver.wait(5.0)

@@ -32,7 +32,7 @@ def test_second_read_at_the_tail_returns_appended_data(page: Page, url: str) -> 
     assert read(page, f"{url}?offset={tail}") == "[2]"
 
 
-def test_page_reads_its_own_appends(page: Page, url: str) -> None:
+def test_web_page_reads_the_values_that_it_appended(page: Page, url: str) -> None:
     shown = page.evaluate(
         """async url => {
             const texts = []
@@ -58,7 +58,7 @@ def test_read_of_a_recreated_stream_returns_new_data(page: Page, url: str, close
     assert read(page, url) == "[7]"
 
 
-def test_page_sees_that_a_stream_was_closed(page: Page, url: str) -> None:
+def test_second_fetch_shows_that_the_stream_was_closed(page: Page, url: str) -> None:
     closed = "async url => (await fetch(url)).headers.get('Stream-Closed')"
     assert page.evaluate(closed, url) is None
     httpx.post(url, headers={"stream-closed": "true"}).raise_for_status()

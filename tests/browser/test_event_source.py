@@ -44,7 +44,7 @@ def until(page: Page, condition: str) -> Any:
         ("https", signal.SIGKILL, False),
     ],
 )
-def test_follower_gets_each_value_once_across_a_restart(
+def test_event_source_gets_each_value_once_across_a_server_restart(
     page: Page, tmp_path: Path, scheme: str, stop: signal.Signals, down: bool
 ) -> None:
     """By default the server is back before the browser reconnects. With `down`, the browser first fails to reconnect once."""
@@ -74,7 +74,7 @@ def test_follower_gets_each_value_once_across_a_restart(
 
 
 @pytest.mark.parametrize("when", ["before", "while"])
-def test_follower_of_a_closed_stream_reconnects_once_and_stops(
+def test_event_source_reconnects_once_after_its_stream_is_closed(
     page: Page, server: ServerProcess, when: str
 ) -> None:
     """An EventSource reconnects after every response. Status 204 tells it to stop."""
@@ -93,7 +93,7 @@ def test_follower_of_a_closed_stream_reconnects_once_and_stops(
     assert len(requests) == 2
 
 
-def test_follower_gets_the_rest_of_a_closed_stream_before_it_stops(
+def test_reconnected_event_source_gets_the_rest_of_a_closed_stream(
     page: Page, tmp_path: Path
 ) -> None:
     """The stream receives its last data and is closed while the follower is disconnected."""
@@ -111,7 +111,7 @@ def test_follower_gets_the_rest_of_a_closed_stream_before_it_stops(
         assert page.evaluate("() => followed.source.readyState") == 2
 
 
-def test_follower_of_a_deleted_stream_stops(page: Page, url: str) -> None:
+def test_event_source_of_a_deleted_stream_stops(page: Page, url: str) -> None:
     follow(page, url)
     assert until(page, "f.values.length >= 1") == [1]
     httpx.delete(url).raise_for_status()

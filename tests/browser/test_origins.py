@@ -92,7 +92,7 @@ def test_listed_origin_sends_its_cookie_with_event_source(page: Page, guarded: s
 
 
 @pytest.mark.parametrize("credentials", ["omit", "include"])
-def test_unlisted_origin_reads_nothing_and_changes_nothing(
+def test_unlisted_origin_can_neither_read_nor_write(
     stranger: Page, guarded: str, credentials: str
 ) -> None:
     for method, headers, _ in CALLS:

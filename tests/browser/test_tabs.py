@@ -96,7 +96,7 @@ def test_one_tab_follows_twenty_streams_and_appends_to_each(page: Page, front: s
     assert page.evaluate(followed, urls) == expected
 
 
-def test_large_appends_and_large_pages_share_the_connection_with_event_streams(
+def test_event_stream_gets_events_during_large_transfers_on_its_connection(
     page: Page, front: str
 ) -> None:
     """The page uploads and downloads nine megabytes while it follows another stream, and receives every event."""

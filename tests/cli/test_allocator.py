@@ -52,18 +52,18 @@ def printed(code: str, **environment: str) -> int:
     return int(found.stdout)
 
 
-def test_large_block_is_mapped_whatever_was_freed_before() -> None:
+def test_malloc_maps_a_large_block_even_after_a_free() -> None:
     assert (printed(AFTER_A_FREE), printed(MAPPED + AFTER_A_FREE)) == (0, 1)
 
 
-def test_malloc_settings_of_the_operator_are_kept() -> None:
+def test_malloc_settings_in_the_environment_take_precedence() -> None:
     assert printed(MAPPED + AFTER_A_FREE, MALLOC_MMAP_THRESHOLD_=str(32 << 20)) == 0
     assert (
         printed(MAPPED + AFTER_A_FREE, GLIBC_TUNABLES="glibc.malloc.mmap_threshold=33554432") == 0
     )
 
 
-def test_serve_maps_large_blocks() -> None:
+def test_serve_command_makes_malloc_map_large_blocks() -> None:
     """The server refuses its arguments and exits; an exit handler prints whether a block is mapped."""
     code = f"import atexit\natexit.register(exec, {AFTER_A_FREE!r}, {{}})\n" + COMMAND[2]
     asked = [sys.executable, "-c", code, "serve", "--max-body", "2", "--max-in-flight", "1"]
@@ -71,7 +71,7 @@ def test_serve_maps_large_blocks() -> None:
     assert found.stdout.splitlines()[-1:] == ["1"], found
 
 
-def test_malloc_keeps_enough_free_memory_for_the_appends_of_a_store() -> None:
+def test_malloc_retains_freed_memory_up_to_the_limit_of_buffered_appends() -> None:
     most = (MAX_UNFLUSHED + RECENT_LIMIT) >> 20
     assert printed(MAPPED + KEPT.format(count=most - 4)) >= most - 4
     assert printed(MAPPED + KEPT.format(count=2 * most)) < most

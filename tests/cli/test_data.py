@@ -96,7 +96,7 @@ def test_failed_write_exits_5_and_names_the_file(tmp_path: Path) -> None:
         assert acknowledged <= tail // (4 * 1024 * 1024) <= acknowledged + 1
 
 
-def test_append_past_the_file_size_limit_is_507_before_and_after_a_restart(tmp_path: Path) -> None:
+def test_append_past_the_file_size_limit_returns_507_even_after_restart(tmp_path: Path) -> None:
     limit = 12 * 1024 * 1024
     flags = ("--data-dir", str(tmp_path), "--wal-size", "36m", "--max-body", "3m")
     shown: list[tuple[int, int]] = []

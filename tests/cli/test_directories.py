@@ -143,7 +143,7 @@ def names(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("make", REPAIRABLE)
-def test_check_reports_a_repairable_directory_and_other_commands_exit_4(
+def test_only_check_and_repair_accept_a_repairable_directory(
     path: Path, make: Callable[[Path], Path]
 ) -> None:
     make(path)

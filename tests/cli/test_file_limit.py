@@ -42,7 +42,7 @@ class Kernel:
         ((INFINITE, INFINITE), 1 << 30, INFINITE),
     ],
 )
-def test_soft_limit_is_raised_as_far_as_possible_and_never_lowered(
+def test_soft_file_limit_is_raised_if_possible_and_never_lowered(
     before: Limits, most: int, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kernel = Kernel(before, most)

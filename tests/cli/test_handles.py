@@ -48,7 +48,7 @@ def checkpointed(directory: Path) -> bool:
 
 
 @pytest.mark.parametrize("lane", ["native", "asgi"])
-def test_store_works_while_event_streams_use_up_the_file_handles(
+def test_appends_succeed_while_event_streams_use_up_the_file_handles(
     lane: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with (

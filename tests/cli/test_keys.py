@@ -178,7 +178,7 @@ async def test_server_rotates_its_keys_on_sighup_and_signs_with_the_new_one(
         verify(*signed(hook, 1), before)
 
 
-def test_after_sighup_old_token_is_accepted_and_new_key_survives_a_stop(
+def test_key_rotation_by_sighup_is_durable_and_keeps_old_tokens_valid(
     tmp_path: Path,
 ) -> None:
     flags = ("--data-dir", str(tmp_path))

@@ -58,7 +58,7 @@ def test_server_works_without_standard_streams(outputs: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("lines", [0, 1])
-def test_server_works_after_the_reader_of_its_output_leaves(lines: int, tmp_path: Path) -> None:
+def test_server_keeps_running_after_its_output_pipe_is_closed(lines: int, tmp_path: Path) -> None:
     flags = ("--data-dir", f"{tmp_path}/data", "--uds", f"{tmp_path}/s", "--log-level", "info")
     reading, writing = os.pipe()
     process = subprocess.Popen([*COMMAND, "serve", *flags], stdout=writing, stderr=writing)
@@ -92,7 +92,7 @@ def test_command_exits_1_if_stdout_is_full_and_0_if_stdout_is_closed(
     assert shown.stderr == (said if code else "")
 
 
-def test_command_succeeds_if_the_reader_of_its_output_leaves_early(tmp_path: Path) -> None:
+def test_command_succeeds_if_its_output_pipe_is_closed_early(tmp_path: Path) -> None:
     with FileBackedStreamStore(tmp_path) as store:
         for number in range(300):
             store.create(f"/{'x' * 400}{number}")
@@ -122,7 +122,7 @@ PROGRAM = """if True:
     ("encoding", "shown"),
     [("utf-8:strict", b"\xff \xc3\xa9 \\ud800\n"), ("ascii:strict", b"\xff \\xe9 \\ud800\n")],
 )
-def test_every_character_can_be_printed(encoding: str, shown: bytes) -> None:
+def test_any_character_can_be_printed_in_any_output_encoding(encoding: str, shown: bytes) -> None:
     ran = subprocess.run(
         [sys.executable, "-c", PROGRAM, b"\xff"],
         capture_output=True,
@@ -132,7 +132,7 @@ def test_every_character_can_be_printed(encoding: str, shown: bytes) -> None:
     assert (ran.stdout, ran.stderr) == (shown, b"\xff\n")
 
 
-def test_file_never_gets_the_descriptor_of_a_closed_standard_stream() -> None:
+def test_opened_file_never_gets_descriptor_0_to_2() -> None:
     program = """if True:
         from durable_streams_server.cli.output import protect_outputs
         protect_outputs()
@@ -179,7 +179,7 @@ def test_stream_path_with_control_characters_is_escaped(tmp_path: Path) -> None:
     assert absent.stderr.endswith("there is no stream /v1/stream/a\\x9b31m\\u202eb\\n\n")
 
 
-def test_finding_with_control_characters_is_escaped() -> None:
+def test_check_escapes_control_characters_in_its_findings() -> None:
     finding = Finding("logs/00/\x9b", "broken\nforged", path=NASTY)
     assert _line(finding) == (
         "logs/00/\\x9b (stream /v1/stream/a\\x9b31m\\u202eb): broken\\nforged"

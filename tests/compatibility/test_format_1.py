@@ -68,7 +68,7 @@ async def test_producers_and_stream_seq_of_format_1_are_still_enforced(tmp_path:
         assert regressed.status_code == 409
 
 
-async def test_appends_succeed_and_forks_still_share_bytes_of_their_sources(
+async def test_streams_and_forks_of_format_1_accept_appends(
     tmp_path: Path,
 ) -> None:
     data = unpack("format-1", tmp_path)
@@ -86,7 +86,7 @@ async def test_appends_succeed_and_forks_still_share_bytes_of_their_sources(
                 assert len(answer.content) == known["size"] + (4 if grown else 0)
 
 
-async def test_directory_with_deadline_of_1960_survives_checkpoints_and_restarts(
+async def test_directory_with_a_stream_expired_in_1960_survives_restarts(
     tmp_path: Path,
 ) -> None:
     data = unpack("format-1-early-deadline", tmp_path)
@@ -108,7 +108,7 @@ async def test_directory_with_deadline_of_1960_survives_checkpoints_and_restarts
         assert list(DirectoryCheck(str(data)).run()) == []
 
 
-async def test_checkpoint_with_expired_stream_of_1960_succeeds(
+async def test_checkpoint_succeeds_with_a_stream_that_expired_in_1960(
     tmp_path: Path,
 ) -> None:
     data = unpack("format-1-early-deadline", tmp_path)

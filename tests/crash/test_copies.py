@@ -9,12 +9,14 @@ SEEDS = 30  # in each block
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))
-def test_copy_is_correct_or_refused(block: int) -> None:
+def test_copy_of_a_data_directory_opens_correctly_or_is_refused(block: int) -> None:
     refused = sum(is_refused(seed) for seed in range(block * SEEDS, (block + 1) * SEEDS))
     assert 0 < refused < SEEDS, "only one of the two outcomes was met"
 
 
-def test_failing_seed_names_the_command_that_repeats_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failure_message_has_the_command_that_repeats_its_seed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def fail(_: Copies) -> None:
         raise AssertionError("planted")
 

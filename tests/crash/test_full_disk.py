@@ -140,7 +140,7 @@ class Client:
 
 
 @repeated_by("python -m pytest tests/crash/test_full_disk.py")
-def test_kill_on_a_full_disk_loses_nothing_and_deletes_make_room(tmp_path: Path) -> None:
+def test_kill_on_a_full_disk_loses_nothing_and_deletes_free_space(tmp_path: Path) -> None:
     chance = random.Random(3)
     client = Client(chance)
     for _ in range(ROUNDS):

@@ -10,7 +10,7 @@ PLACES += [(helper.file, helper.old) for helper in HELPERS.values()]
 
 
 @pytest.mark.parametrize(("file", "old"), PLACES)
-def test_text_that_a_planted_bug_replaces_occurs_once(file: str, old: str) -> None:
+def test_planted_bug_matches_exactly_one_place_in_the_source(file: str, old: str) -> None:
     assert (ROOT / file).read_text().count(old) == 1
 
 

@@ -29,7 +29,7 @@ def test_crash_between_steps_of_a_checkpoint_loses_nothing(block: int) -> None:
     ("single", "command"),
     [(False, "make crash SEED0=7 SEEDS=1"), (True, "python -m tests.crash.hunt 7 1 --single")],
 )
-def test_failing_seed_names_the_command_that_repeats_it(
+def test_failure_message_has_the_command_that_repeats_its_seed(
     single: bool, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: object) -> None:

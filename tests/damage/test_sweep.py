@@ -6,7 +6,7 @@ from tests.damage import sweep as sweeping
 from tests.damage.sweep import sweep
 
 
-def test_failed_trial_is_reported_with_command_that_repeats_it() -> None:
+def test_sweep_reports_a_failed_trial_with_the_command_to_repeat_it() -> None:
     reports: list[str] = []
     failures = sweeping._Failures(reports.append)
     failures.add(17, "flip wal/000: Wrong: /json is gone without a word\n")
@@ -16,7 +16,9 @@ def test_failed_trial_is_reported_with_command_that_repeats_it() -> None:
     assert command.endswith("python -m tests.damage.sweep 17 1 --show")
 
 
-def test_dead_process_fails_only_its_current_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_process_that_dies_fails_only_its_current_trial(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     class Dead(sweeping._Worker):
         """A worker whose process ends before its first report."""
 

@@ -7,7 +7,7 @@ from tests.delivery.judge import Violation
 SEEDS = 4
 
 
-def test_deliveries_obey_all_rules_while_the_server_fails() -> None:
+def test_webhook_deliveries_obey_all_rules_despite_server_failures() -> None:
     reports = [text for _, text in failures(0, SEEDS, Options())]
     assert not reports, "\n".join(reports)
 

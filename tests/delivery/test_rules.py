@@ -223,7 +223,7 @@ CORRECT = {
 
 
 @pytest.mark.parametrize("history", CORRECT.values(), ids=CORRECT)
-def test_rules_find_no_violation_in_a_correct_history(history: HistoryBuilder) -> None:
+def test_delivery_rules_find_no_violation_in_a_correct_history(history: HistoryBuilder) -> None:
     assert judge(history.records) == []
 
 
@@ -332,20 +332,20 @@ CASES = [(rule, made) for rule, cases in BROKEN.items() for made in cases]
 
 
 @pytest.mark.parametrize(("rule", "history"), CASES, ids=[rule for rule, _ in CASES])
-def test_rule_finds_its_violation(rule: str, history: HistoryBuilder) -> None:
+def test_each_delivery_rule_finds_a_history_that_violates_it(
+    rule: str, history: HistoryBuilder
+) -> None:
     assert rule in violated_rules(history)
 
 
-def test_new_stream_after_a_repair_may_have_a_lower_cursor() -> None:
+def test_cursor_may_restart_for_a_stream_recreated_after_a_repair() -> None:
     repaired = webhook().add(Down(at=2, why="stop"), Repaired(at=2, path="a"))
     repaired.tail(2.5, NEXT_LIFE).add(Up(at=2.5))
     assert violated_rules(repaired.seen(2.6, ONE)) == []
     assert violated_rules(repaired.handover(3, 2, START, NEXT_LIFE)) == []
 
 
-def test_late_answer_of_a_deleted_subscription_does_not_bound_cursors_of_a_new_one_with_its_id() -> (
-    None
-):
+def test_late_answer_does_not_affect_cursors_of_a_recreated_subscription() -> None:
     history = (
         HistoryBuilder()
         .tail(1.0, TWO)

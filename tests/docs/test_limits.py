@@ -110,12 +110,12 @@ def test_documented_settings_are_flags_of_serve() -> None:
 
 
 @pytest.mark.parametrize("cells", rows("memory")[:-1], ids=lambda cells: cells[0])
-def test_documented_memory_equals_count_times_size(cells: list[str]) -> None:
+def test_documented_memory_limit_equals_its_count_times_its_size(cells: list[str]) -> None:
     _, count, each, shown = cells
     assert math.ceil(value(count) * value(each) / 1024**2) == value(shown)
 
 
-def test_limits_page_has_the_number_of_hostile_kinds_and_the_margin() -> None:
+def test_limits_page_states_the_hostile_client_kinds_and_memory_margin() -> None:
     said = PAGE.read_text()
     assert f"runs {len(KINDS)} kinds of hostile clients" in said
     assert f"this sum plus {MARGIN // 1024**2:,} MiB" in said

@@ -148,7 +148,7 @@ def messages(events: str) -> list[dict[str, str]]:
     return [message for data in found for message in json.loads(data)]
 
 
-def test_answer_can_be_read_from_any_offset(tmp_path: Path) -> None:
+def test_model_answer_can_be_followed_live_and_read_again(tmp_path: Path) -> None:
     with answers(tmp_path) as (http, _):
         assert "EventSource" in http.get("/").text
         stream = ask(http, "hello")
@@ -168,7 +168,7 @@ def test_answer_can_be_read_from_any_offset(tmp_path: Path) -> None:
 HALF = [{"token": "half "}, {"token": "an answer"}]
 
 
-def test_answer_of_failing_model_ends_with_failed_status(tmp_path: Path) -> None:
+def test_answer_of_a_failing_model_ends_with_failed_status(tmp_path: Path) -> None:
     with answers(tmp_path, "other_model:app") as (http, _):
         stream = ask(http, "fail")
         live = http.get(stream, params={"offset": "-1", "live": "sse"}).text
@@ -177,7 +177,7 @@ def test_answer_of_failing_model_ends_with_failed_status(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGTERM])
-def test_answer_that_a_process_left_unfinished_gets_interrupted_status_after_restart(
+def test_unfinished_model_answer_gets_interrupted_status_after_restart(
     tmp_path: Path, stop: signal.Signals
 ) -> None:
     with answers(tmp_path, "other_model:app") as (http, process):

@@ -233,9 +233,7 @@ class Model:
 
 
 @pytest.mark.parametrize("fill", [add_streams, add_forks, add_subscriptions])
-def test_extreme_changes_survive_a_kill_a_checkpoint_and_a_restart(
-    tmp_path: Path, fill: Any
-) -> None:
+def test_extreme_values_survive_kill_checkpoint_and_restart(tmp_path: Path, fill: Any) -> None:
     sweep = Sweep()
     fill(sweep)
     model = Model(sweep.records)

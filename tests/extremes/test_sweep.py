@@ -17,7 +17,7 @@ def test_numbered_returns_the_cases_with_the_given_numbers() -> None:
 
 
 @pytest.mark.parametrize("culprits", [{5}, {2, 7}])
-def test_failure_names_the_command_that_repeats_it(
+def test_failure_message_has_the_command_that_repeats_its_cases(
     culprits: set[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cases = list(itertools.islice(every_case(), 8))

@@ -12,7 +12,7 @@ SECONDS = 8.0
 LONGEST = 2.0
 
 
-def test_each_of_at_least_twenty_kinds_has_a_docstring() -> None:
+def test_every_kind_of_hostile_client_has_a_docstring() -> None:
     assert len(KINDS) >= 20
     assert all(kind.__doc__ for kind in KINDS)
 
@@ -25,7 +25,7 @@ def make_report(
     )
 
 
-def test_report_of_a_harmless_siege_has_no_complaints() -> None:
+def test_report_of_a_run_without_harm_has_no_complaints() -> None:
     assert make_report(log="2026-11-26 WARNING 5 connections are refused\n").complaints(0.5) == []
 
 
@@ -58,7 +58,7 @@ def test_server_survives_all_kinds_of_hostile_clients_at_once() -> None:
     assert all(rounds for rounds, _ in found.done.values()), shown
 
 
-def test_repeat_command_names_the_kinds() -> None:
+def test_repeat_command_names_the_kinds_of_hostile_clients() -> None:
     assert repeat_command(8.0) == "make hostile SECONDS=8"
     named = " ".join(KINDS[number].__name__ for number in (0, 2))
     assert repeat_command(60.0, [0, 2]) == f'make hostile SECONDS=60 KINDS="{named}"'

@@ -125,7 +125,7 @@ async def test_stopped_application_starts_again_with_lifespan(app: DurableStream
 
 
 @pytest.mark.parametrize("lifespan", [False, True])
-def test_use_on_a_second_running_loop_raises_runtime_error(lifespan: bool) -> None:
+def test_application_used_on_two_running_loops_raises_runtime_error(lifespan: bool) -> None:
     app = create_app()
     host = FastAPI()
     host.mount("/streams", app)
@@ -143,7 +143,7 @@ def test_use_on_a_second_running_loop_raises_runtime_error(lifespan: bool) -> No
         assert http.get(path).status_code == 200  # the first loop still works
 
 
-def test_hooks_are_called_once_per_stream_after_change_of_loop() -> None:
+def test_hooks_run_once_per_stream_after_the_event_loop_changes() -> None:
     heard: list[str] = []
 
     def hook(event: StreamLifecycleEvent) -> None:
@@ -155,7 +155,7 @@ def test_hooks_are_called_once_per_stream_after_change_of_loop() -> None:
     assert heard == ["/a", "/b"]
 
 
-def test_simultaneous_threads_start_application_once() -> None:
+def test_application_serves_only_one_of_two_simultaneous_threads() -> None:
     app = create_app()
     barrier = threading.Barrier(2)
     outcomes: list[str] = []

@@ -15,7 +15,7 @@ from tests.process import STOP_TIMEOUT
 
 @pytest.mark.parametrize("kind", ["top", "mounted"])
 @pytest.mark.parametrize("server", WITH_WORKERS)
-def test_second_worker_on_directory_exits_with_one_line(
+def test_second_worker_of_a_data_directory_exits_with_one_line(
     server: str, kind: str, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
@@ -28,7 +28,7 @@ def test_second_worker_on_directory_exits_with_one_line(
 
 
 @pytest.mark.parametrize("server", WITH_WORKERS)
-def test_single_worker_opens_directory(server: str, tmp_path: Path) -> None:
+def test_single_worker_opens_and_unlocks_the_data_directory(server: str, tmp_path: Path) -> None:
     with host(server, "top", tmp_path, data=tmp_path / "data") as running:
         with httpx.Client(base_url=running.url) as http:
             until_answered(http)
@@ -41,7 +41,7 @@ def test_single_worker_opens_directory(server: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("server", WITH_WORKERS)
-def test_two_workers_in_memory_log_warning(server: str, tmp_path: Path) -> None:
+def test_two_workers_with_memory_stores_log_a_warning(server: str, tmp_path: Path) -> None:
     with host(server, "mounted", tmp_path, workers=2) as running:
         with httpx.Client(base_url=running.url) as http:
             until_answered(http)
@@ -54,7 +54,7 @@ def test_two_workers_in_memory_log_warning(server: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("server", WITH_WORKERS)
-def test_single_worker_in_memory_logs_no_warning(server: str, tmp_path: Path) -> None:
+def test_single_worker_with_a_memory_store_logs_no_warning(server: str, tmp_path: Path) -> None:
     with host(server, "mounted", tmp_path) as running:
         with httpx.Client(base_url=running.url) as http:
             until_answered(http)
@@ -63,7 +63,7 @@ def test_single_worker_in_memory_logs_no_warning(server: str, tmp_path: Path) ->
         assert "its own streams" not in running.log()
 
 
-def test_worker_process_may_catch_the_error_of_a_directory_in_use(tmp_path: Path) -> None:
+def test_worker_process_can_catch_the_directory_in_use_error(tmp_path: Path) -> None:
     program = """
 import multiprocessing, sys
 from durable_streams_server import FileBackedStreamStore

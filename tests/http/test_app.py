@@ -40,7 +40,7 @@ def test_setting_out_of_range_is_refused(settings: dict[str, object]) -> None:
         create_app(**settings)  # type: ignore[arg-type]  # each value has the type of its setting
 
 
-async def test_settings_take_effect() -> None:
+async def test_create_app_applies_its_settings() -> None:
     events: list[StreamLifecycleEvent] = []
     app = create_app(
         hooks=[events.append, *create_registry_hooks("all", stream_root="/s")],

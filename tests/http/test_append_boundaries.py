@@ -47,7 +47,7 @@ async def live(http: httpx.AsyncClient, where: str, url: str = URL) -> list[tupl
     raise AssertionError(received)
 
 
-async def test_read_one_past_an_append_returns_the_next_append(
+async def test_read_one_byte_past_an_append_returns_the_next_append(
     http: httpx.AsyncClient,
 ) -> None:
     between = await offset(http, 1 - len(SECOND))
@@ -59,7 +59,7 @@ async def test_read_one_past_an_append_returns_the_next_append(
     assert (base64.b64decode(data), identity) == (SECOND, await offset(http, 0))
 
 
-async def test_read_one_past_the_tail_is_empty_and_up_to_date(http: httpx.AsyncClient) -> None:
+async def test_read_one_byte_past_the_tail_is_empty_and_up_to_date(http: httpx.AsyncClient) -> None:
     beyond, tail = await offset(http, 1), await offset(http, 0)
     response = await http.get(URL, params={"offset": beyond})
     assert (response.status_code, response.content) == (200, b"")
@@ -84,7 +84,7 @@ async def test_read_from_any_other_offset_inside_an_append_returns_400(
         assert response.json()["error"]["code"] == "INVALID_OFFSET"
 
 
-async def test_fork_accepts_an_offset_one_past_an_append(http: httpx.AsyncClient) -> None:
+async def test_fork_accepts_an_offset_one_byte_past_an_append(http: httpx.AsyncClient) -> None:
     fork = URL + "-fork"
     headers = {"stream-forked-from": URL, "stream-fork-offset": await offset(http, 1 - len(SECOND))}
     assert (await http.put(fork, headers=headers)).status_code == 201

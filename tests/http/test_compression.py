@@ -169,7 +169,7 @@ async def test_page_for_many_clients_is_compressed_once(compressor: Compressor, 
     assert all(response.body is responses[0].body for response in responses)
 
 
-async def test_clients_of_one_page_are_answered_one_per_step(
+async def test_clients_of_one_compressed_page_are_answered_one_by_one(
     compressor: Compressor, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[Callable[[], object]] = []
@@ -199,7 +199,7 @@ async def test_json_array_is_compressed_without_a_copy(
     assert not response.array
 
 
-async def test_page_past_the_waiting_pages_limit_is_sent_uncompressed(
+async def test_page_is_sent_uncompressed_when_too_many_pages_await_compression(
     compressor: Compressor, gate: Gate
 ) -> None:
     running = await occupy(compressor, gate)
@@ -216,7 +216,7 @@ async def test_page_past_the_waiting_pages_limit_is_sent_uncompressed(
     assert compressor.waiting_bytes == 0
 
 
-async def test_page_past_the_waiting_bytes_limit_is_sent_uncompressed(
+async def test_page_is_sent_uncompressed_when_too_many_bytes_await_compression(
     compressor: Compressor, gate: Gate
 ) -> None:
     await occupy(compressor, gate)
@@ -230,7 +230,7 @@ async def test_page_past_the_waiting_bytes_limit_is_sent_uncompressed(
     assert isinstance(compressor.compress("late", late), Ticket)
 
 
-async def test_free_thread_compresses_a_page_larger_than_the_waiting_bytes_limit(
+async def test_idle_thread_compresses_even_a_page_above_the_queue_limit(
     compressor: Compressor, gate: Gate
 ) -> None:
     large = bytes(MAX_WAITING_BYTES + 1)
@@ -240,7 +240,7 @@ async def test_free_thread_compresses_a_page_larger_than_the_waiting_bytes_limit
     assert unpacked(ticket.result()) == large
 
 
-async def test_waiting_page_without_clients_is_never_compressed(
+async def test_queued_page_without_waiting_clients_is_never_compressed(
     compressor: Compressor, gate: Gate
 ) -> None:
     running = await occupy(compressor, gate)
@@ -268,7 +268,7 @@ async def test_new_client_of_an_abandoned_page_starts_a_new_compression(
     assert unpacked(second.result()) == b"body"
 
 
-def test_compression_stops_within_one_slice_when_no_client_waits() -> None:
+def test_compression_stops_within_one_slice_once_no_client_waits() -> None:
     checks = 0
 
     def is_left() -> bool:
@@ -382,7 +382,9 @@ async def test_leaving_client_stops_the_compression_after_a_read_from_disk(
     assert not app.handler._compressor._jobs
 
 
-async def test_page_for_both_lanes_is_compressed_once(app: DurableStreamsApp, gate: Gate) -> None:
+async def test_page_requested_over_asgi_and_native_http_is_compressed_once(
+    app: DurableStreamsApp, gate: Gate
+) -> None:
     client = Client(Lane(app))
     client.send(GET)
     exchange = Exchange(app, "GET", A.encode(), [GZIP])

@@ -119,7 +119,7 @@ async def test_worker_of_deleted_subscription_is_refused(site: Site) -> None:
         ("POST", f"{S}/release"),
     ],
 )
-async def test_body_must_be_json_with_a_json_content_type(
+async def test_control_request_needs_a_json_body_and_content_type(
     site: Site, method: str, url: str
 ) -> None:
     claim = await site.claim()
@@ -157,7 +157,7 @@ async def test_body_over_the_limit_returns_413(site: Site) -> None:
 
 
 @pytest.mark.parametrize("spelling", ["events/x/y", "events%2Fx%2fy", "%65vents/x%2Fy"])
-async def test_delete_removes_a_link_by_its_decoded_path(site: Site, spelling: str) -> None:
+async def test_delete_unlinks_the_stream_at_the_decoded_path(site: Site, spelling: str) -> None:
     await site.ask("PUT", S, {**PULL, "pattern": "none"})
     added = await site.ask("POST", f"{S}/streams", {"streams": ["events/x/y", "events/x"]})
     assert (added.status, added.body) == (204, b"")
@@ -177,7 +177,7 @@ async def test_stream_linked_explicitly_and_by_pattern_is_shown_as_explicit(site
     assert await site.link_types() == {"events/a": "glob"}
 
 
-async def test_longest_link_of_the_longest_id_can_be_removed(site: Site) -> None:
+async def test_longest_link_of_the_longest_subscription_id_can_be_deleted(site: Site) -> None:
     url = f"{CONTROL}/subscriptions/{'i' * MAX_ID_BYTES}"
     longest = "p" * (MAX_PATH_BYTES - len(ROOT) - 1)
     await site.ask("PUT", url, {**PULL, "pattern": "none"})

@@ -83,7 +83,7 @@ async def test_webhook_without_a_public_url_is_refused() -> None:
     assert (await site.ask("PUT", S, PULL)).status == 201
 
 
-async def test_webhook_is_shown_without_signing_keys_when_the_public_url_is_gone() -> None:
+async def test_webhook_document_omits_signing_keys_without_a_public_url() -> None:
     first = Site(public_url=PUBLIC)
     await first.ask("PUT", S, HOOKED)
     first.app.service.public_url = None
@@ -115,7 +115,7 @@ async def test_internal_error_leaks_nothing(caplog: pytest.LogCaptureFixture) ->
     assert "hunter2" in caplog.text
 
 
-async def test_refusals_repeat_no_token_and_no_body(
+async def test_error_responses_quote_neither_token_nor_body(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     claim = await site.claim()

@@ -37,7 +37,7 @@ async def test_program_and_clients_share_the_streams() -> None:
         assert (await server.streams.read(A)).text() == "hello!"
 
 
-async def test_streams_of_a_server_on_a_thread_raise_on_another_loop() -> None:
+async def test_streams_of_a_threaded_server_raise_on_another_event_loop() -> None:
     with DurableStreamTestServer() as server, pytest.raises(RuntimeError, match="event loop"):
         await server.streams.create(A)
 

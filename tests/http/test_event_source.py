@@ -91,7 +91,7 @@ async def test_event_source_of_a_deleted_stream_is_refused(ask: Caller) -> None:
     assert (await ask("GET", EVENTS, end)).status == 410
 
 
-async def test_response_204_to_an_event_source_detaches_its_reader(ask: Caller) -> None:
+async def test_event_source_that_gets_204_leaves_no_reader(ask: Caller) -> None:
     """A reader that stayed attached would keep the stream's TTL from running out."""
     made = await ask("PUT", A, {**TEXT, "stream-closed": "true", "stream-ttl": "60"}, b"hello")
     end = {"last-event-id": made.headers["stream-next-offset"]}

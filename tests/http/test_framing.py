@@ -52,7 +52,7 @@ def assert_right(answer: Answer, taken: bool | None, store: StreamStore) -> None
 
 @pytest.mark.parametrize("each", [0, 1])
 @pytest.mark.parametrize("name", FRAMED)
-async def test_native_lane_reads_framing_correctly_or_refuses_it(
+async def test_native_server_parses_framing_correctly_or_refuses_the_request(
     name: str, each: int, store: StreamStore
 ) -> None:
     framed = FRAMED[name]
@@ -73,7 +73,7 @@ async def test_native_lane_reads_framing_correctly_or_refuses_it(
 
 
 @pytest.mark.parametrize("name", FRAMED)
-async def test_asgi_lane_reads_framing_correctly_or_refuses_it(
+async def test_asgi_server_parses_framing_correctly_or_refuses_the_request(
     name: str, store: StreamStore
 ) -> None:
     framed = FRAMED[name]

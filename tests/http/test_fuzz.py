@@ -53,7 +53,7 @@ async def test_ambiguous_request_is_refused(name: str, each: int) -> None:
 
 @pytest.mark.parametrize("each", [0, 1, 3])
 @pytest.mark.parametrize("name", TAKEN)
-async def test_hidden_request_in_a_body_is_stored_as_part_of_the_body(name: str, each: int) -> None:
+async def test_request_hidden_in_a_body_is_stored_as_data(name: str, each: int) -> None:
     world = World()
     octets, body = TAKEN[name]
     client = Client(world.lane).send(PUT + octets + request("GET", A), each)
@@ -85,7 +85,7 @@ CONVERSATIONS = {
 @pytest.mark.parametrize("reads", [True, False])
 @pytest.mark.parametrize("half", [True, False], ids=["fin", "rst"])
 @pytest.mark.parametrize("name", CONVERSATIONS)
-async def test_conversation_cut_off_after_any_octet_stores_only_complete_requests(
+async def test_connection_cut_after_any_octet_executes_only_complete_requests(
     name: str, half: bool, reads: bool
 ) -> None:
     octets = CONVERSATIONS[name]
@@ -109,7 +109,7 @@ async def test_conversation_cut_off_after_any_octet_stores_only_complete_request
         assert {path: found for path, found in world.contents.items() if path == A} == kept
 
 
-async def test_thousands_of_interrupted_connections_release_everything() -> None:
+async def test_thousands_of_interrupted_connections_leak_no_memory() -> None:
     world = World()
     chance = Random(0)
     every = b"".join(CONVERSATIONS.values())
@@ -187,7 +187,7 @@ async def _serve_and_cut(http: HttpLane, count: int) -> None:
 
 @pytest.mark.parametrize("http", ["native", "asgi"])
 @pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
-def test_interrupted_real_connections_release_everything(http: HttpLane, kind: str) -> None:
+def test_interrupted_socket_connections_release_their_resources(http: HttpLane, kind: str) -> None:
     factory = asyncio.new_event_loop
     if kind == "uvloop":
         factory = pytest.importorskip("uvloop").new_event_loop

@@ -75,7 +75,7 @@ def no_garbage() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-async def test_refusal_over_native_lane_leaves_no_garbage(
+async def test_refused_native_request_leaves_no_cyclic_garbage(
     name: str, app: DurableStreamsApp
 ) -> None:
     status, (method, target, *headers) = REFUSED[name]
@@ -96,7 +96,7 @@ async def test_refusal_over_native_lane_leaves_no_garbage(
     ("status", "size", "code"),
     [(413, MAX_BODY + 1, "BODY_TOO_LARGE"), (503, MAX_BODY, "BODIES_IN_FLIGHT")],
 )
-async def test_refusal_within_body_leaves_no_garbage(
+async def test_request_refused_within_its_body_leaves_no_cyclic_garbage(
     status: int, size: int, code: str, app: DurableStreamsApp
 ) -> None:
     lane = Lane(app)
@@ -115,7 +115,9 @@ async def test_refusal_within_body_leaves_no_garbage(
 
 
 @pytest.mark.parametrize("name", REFUSED)
-async def test_refusal_over_asgi_leaves_no_garbage(name: str, app: DurableStreamsApp) -> None:
+async def test_refused_asgi_request_leaves_no_cyclic_garbage(
+    name: str, app: DurableStreamsApp
+) -> None:
     status, (method, target, *lines) = REFUSED[name]
     pairs = [line.lower().split(": ", 1) for line in lines]
     headers = [(name.encode(), value.encode()) for name, value in pairs]

@@ -64,7 +64,7 @@ async def test_internal_error_leaks_nothing(caplog: pytest.LogCaptureFixture) ->
     assert "hunter2" in caplog.text
 
 
-async def test_producer_gets_its_position_after_a_duplicate_and_a_gap(
+async def test_producer_gets_sequence_numbers_after_a_duplicate_or_gap(
     app: DurableStreamsApp,
 ) -> None:
     await request(app, "PUT", A, TEXT)

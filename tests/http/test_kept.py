@@ -182,7 +182,7 @@ async def offsets(world: World, path: str) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_kept_response_has_same_octets_as_new_response(
+async def test_cached_response_has_the_same_octets_as_a_new_one(
     world: World, clock: ManualClock, kind: str
 ) -> None:
     from_cache = 0
@@ -203,7 +203,7 @@ async def test_kept_response_has_same_octets_as_new_response(
 
 @pytest.mark.parametrize("cors", [False, [ORIGIN]], ids=["none", "one"])
 @pytest.mark.parametrize("native", [False, True], ids=["asgi", "native"])
-async def test_kept_response_is_used_for_one_origin_only(cors: Any, native: bool) -> None:
+async def test_cached_response_is_used_for_one_origin_only(cors: Any, native: bool) -> None:
     app = create_app(cors=cors)
     world = World(app, native)
     await world.do("PUT", A, TEXT)
@@ -229,7 +229,7 @@ async def test_kept_response_is_used_for_one_origin_only(cors: Any, native: bool
     ],
 )
 @pytest.mark.parametrize("each", [0, 1, 7])
-async def test_kept_response_is_framed_like_new_response(octets: bytes, each: int) -> None:
+async def test_cached_response_is_framed_like_a_new_one(octets: bytes, each: int) -> None:
     app = create_app()
     world = World(app, native=True)
     await world.do("PUT", A, {"content-type": "application/json"})
@@ -249,7 +249,7 @@ async def test_kept_response_is_framed_like_new_response(octets: bytes, each: in
 # -- a change shows at once --------------------------------------------------
 
 
-async def test_every_change_of_stream_replaces_kept_response(
+async def test_every_change_of_a_stream_replaces_its_cached_response(
     world: World, clock: ManualClock
 ) -> None:
     json = {"content-type": "application/json"}
@@ -281,7 +281,7 @@ async def test_every_change_of_stream_replaces_kept_response(
         before = after
 
 
-async def test_kept_response_to_get_extends_ttl_but_head_does_not(
+async def test_cached_response_to_get_extends_the_ttl_but_head_does_not(
     world: World, clock: ManualClock
 ) -> None:
     await world.do("PUT", A, {**TEXT, "stream-ttl": "10"})
@@ -302,7 +302,7 @@ async def test_kept_response_to_get_extends_ttl_but_head_does_not(
         assert not isinstance(world.handed[-1], KeptResponse)
 
 
-async def test_stopping_server_sends_no_kept_response(world: World) -> None:
+async def test_stopping_server_sends_no_cached_response(world: World) -> None:
     await world.do("PUT", A, TEXT)
     assert [(await world.do("GET", A)).status for _ in range(3)] == [200] * 3
     assert world.handed[-1] is world.handed[-2]
@@ -310,7 +310,7 @@ async def test_stopping_server_sends_no_kept_response(world: World) -> None:
     assert (await world.do("GET", A)).status == 503
 
 
-async def test_max_age_of_closed_page_shrinks_until_stream_expires(
+async def test_max_age_of_a_closed_stream_shrinks_toward_its_deadline(
     world: World, clock: ManualClock
 ) -> None:
     deadline = "2025-06-15T15:07:40Z"
@@ -352,7 +352,7 @@ def test_response_is_cached_from_the_second_request_on() -> None:
     assert kept.response is again
 
 
-def test_oldest_kept_response_is_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_response_cache_evicts_the_oldest_response(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept_module, "_KEPT", 3)
     answers, state = KeptAnswers(), _state()
     for number in (0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 4):
@@ -367,7 +367,7 @@ def test_oldest_kept_response_is_evicted(monkeypatch: pytest.MonkeyPatch) -> Non
     ]
 
 
-def test_long_response_or_response_to_long_request_is_not_cached() -> None:
+def test_response_is_not_cached_if_it_or_its_request_is_long() -> None:
     answers, state = KeptAnswers(), _state()
     response = Response(200, [(b"content-type", b"text/plain; x=" + b"y" * 2000)])
     for _ in range(2):

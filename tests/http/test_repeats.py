@@ -6,7 +6,7 @@ from durable_streams_server.http import repeats as repeats_module
 from durable_streams_server.http.repeats import Repeats
 
 
-def test_has_seen_is_true_from_the_second_occurrence_of_a_value_on() -> None:
+def test_has_seen_is_true_for_every_repeated_value() -> None:
     repeats = Repeats()
     assert [repeats.has_seen(thing) for thing in (b"a", b"b", b"a", b"a", b"b")] == [
         False,

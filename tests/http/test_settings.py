@@ -54,7 +54,9 @@ def test_handler_options_contain_the_settings_of_requests() -> None:
 @pytest.mark.parametrize(
     ("cors", "origins"), [(True, ("*",)), (False, ()), (["https://a"], ("https://a",)), ([], ())]
 )
-def test_cors_becomes_a_tuple_of_origins(cors: bool | list[str], origins: tuple[str, ...]) -> None:
+def test_cors_setting_becomes_a_tuple_of_origins(
+    cors: bool | list[str], origins: tuple[str, ...]
+) -> None:
     assert settings(cors=cors).handler_options().cors_origins == origins
 
 

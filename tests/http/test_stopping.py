@@ -95,7 +95,7 @@ async def test_sigint_handler_of_asyncio_is_not_replaced() -> None:
     watching.forget()
 
 
-def test_watch_outside_the_main_thread_installs_no_handler(heard: list[int]) -> None:
+def test_watch_outside_the_main_thread_installs_no_signal_handler(heard: list[int]) -> None:
     before = signal.getsignal(signal.SIGTERM)
 
     async def watch() -> None:

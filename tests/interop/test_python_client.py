@@ -121,7 +121,7 @@ def test_repeated_producer_append_is_written_once(url: str) -> None:
         assert response.read_text() == "012"
 
 
-def test_append_whose_seq_does_not_increase_is_a_conflict(url: str) -> None:
+def test_append_conflicts_unless_its_stream_seq_increases(url: str) -> None:
     with DurableStream.create(url, content_type="text/plain", batching=False) as handle:
         handle.append("x", seq="2")
         with pytest.raises(SeqConflictError):

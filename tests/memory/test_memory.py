@@ -101,7 +101,7 @@ def settle(server: ServerProcess) -> None:
 @pytest.mark.parametrize(
     "value", [b"123456789012345678901234567890", b'{"a":1,"a":2}', b"1.10", b'{ "b":1 ,"a" :2 }']
 )
-def test_json_value_comes_back_byte_for_byte(value: bytes, tmp_path: Path) -> None:
+def test_json_value_is_read_back_byte_for_byte(value: bytes, tmp_path: Path) -> None:
     with serve("--data-dir", str(tmp_path)) as server, httpx.Client(base_url=server.url) as http:
         http.put(STREAM, headers={"content-type": "application/json"})
         http.post(STREAM, content=value, headers={"content-type": "application/json"})

@@ -102,7 +102,7 @@ def test_equal_ancestries_are_the_same_object() -> None:
     assert forked.fork(200, 50).parent is Ancestry.of(spans[:49])
 
 
-def test_unused_links_of_a_long_chain_are_freed() -> None:
+def test_unused_links_of_a_long_fork_chain_are_freed() -> None:
     gc.collect()
     before = len(module._links)
     ancestry = NONE
@@ -114,7 +114,7 @@ def test_unused_links_of_a_long_chain_are_freed() -> None:
     assert len(module._links) == before
 
 
-def test_owner_in_a_long_chain_is_found_in_logarithmic_time() -> None:
+def test_byte_owner_in_a_long_fork_chain_is_found_in_logarithmic_time() -> None:
     ancestry = NONE
     for number in range(1, 2**16):
         ancestry = ancestry.fork(number, number)

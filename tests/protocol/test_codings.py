@@ -86,14 +86,14 @@ def test_prefers_gzip_accepts_any_bytes_without_an_error(accepted: bytes) -> Non
 
 
 @pytest.mark.parametrize("coding", [None, b"identity", b"Identity", b"", b" , identity ,"])
-def test_body_without_a_coding_is_accepted(coding: bytes | None) -> None:
+def test_body_without_a_content_coding_is_accepted(coding: bytes | None) -> None:
     refuse_coded({} if coding is None else {b"content-encoding": coding})
 
 
 @pytest.mark.parametrize(
     "coding", [b"gzip", b"x-gzip", b"br", b"aws-chunked", b"identity, gzip", b"\xff", b"*"]
 )
-def test_body_with_a_coding_is_refused_with_the_accepted_codings(coding: bytes) -> None:
+def test_body_with_a_content_coding_is_refused_with_the_accepted_ones(coding: bytes) -> None:
     with pytest.raises(UnsupportedMedia) as refused:
         refuse_coded({b"content-encoding": coding})
     assert (refused.value.status, refused.value.code) == (415, "UNSUPPORTED_CONTENT_ENCODING")

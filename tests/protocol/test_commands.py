@@ -40,7 +40,7 @@ def test_create_with_all_headers_is_parsed() -> None:
 
 
 @pytest.mark.parametrize("value", [b"false", b"1", b"yes", b"", b" true"])
-def test_stream_closed_other_than_true_is_ignored(value: bytes) -> None:
+def test_stream_closed_header_other_than_true_is_ignored(value: bytes) -> None:
     assert not parse_create("/a", {b"stream-closed": value}, b"", None).closes
 
 
@@ -123,7 +123,7 @@ def test_malformed_append_is_refused(headers: dict[bytes, bytes], body: bytes, c
     refused(code, parse_append, "/a", headers, body)
 
 
-def test_invalid_json_body_is_kept_as_a_problem_for_the_decision() -> None:
+def test_parse_append_records_invalid_json_as_a_problem() -> None:
     command = parse_append("/a", JSON, b"{")
     assert command.body.problem is not None
     assert command.body.wire == b""

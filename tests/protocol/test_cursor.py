@@ -18,12 +18,12 @@ from durable_streams_server.protocol.cursor import (
 OPTIONS = CursorOptions()
 
 
-def test_defaults_are_those_of_the_protocol() -> None:
+def test_default_cursor_options_are_those_of_the_protocol() -> None:
     assert datetime(2024, 10, 9, tzinfo=UTC) == DEFAULT_CURSOR_EPOCH
     assert DEFAULT_CURSOR_INTERVAL_SECONDS == 20
 
 
-def test_intervals_are_counted_from_the_epoch() -> None:
+def test_cursor_intervals_are_counted_from_the_epoch() -> None:
     begin = DEFAULT_CURSOR_EPOCH.timestamp()
     assert [interval_at(begin + seconds, OPTIONS) for seconds in (0, 19.9, 20, 60)] == [0, 0, 1, 3]
 
@@ -40,7 +40,9 @@ def test_old_client_cursor_gets_the_current_interval() -> None:
 
 
 @given(st.integers(-(10**12), 10**40), st.integers(-(10**9), 10**9), st.integers(1, 3600))
-def test_cursor_is_greater_than_the_clients(client: int, current: int, jitter: int) -> None:
+def test_next_cursor_is_greater_than_the_clients_cursor(
+    client: int, current: int, jitter: int
+) -> None:
     assert int(advance(str(client), current, lambda: jitter, OPTIONS)) > client
 
 
@@ -61,7 +63,7 @@ def test_negative_cursor_of_a_clock_before_the_epoch_is_increased() -> None:
     "options",
     [{"interval_seconds": 0}, {"interval_seconds": -1}, {"epoch": datetime(2024, 1, 1)}],
 )
-def test_invalid_options_are_refused(options: dict[str, object]) -> None:
+def test_invalid_cursor_options_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"interval|zone"):
         CursorOptions(**options)  # type: ignore[arg-type]  # each case has another invalid field
 

@@ -50,14 +50,14 @@ def test_damaged_stream_is_refused() -> None:
             require(damaged, NOW)
 
 
-def test_offset_one_past_the_end_of_a_text_stream_means_its_end() -> None:
+def test_offset_one_byte_past_a_text_stream_means_its_end() -> None:
     assert visible_position(state(), Offset(7, 5)) == 5
     assert visible_position(state(), Offset(7, 6)) == 5
     with pytest.raises(BadRequest):
         visible_position(state(), Offset(7, 7))
 
 
-def test_offset_one_past_the_end_of_a_json_stream_is_refused() -> None:
+def test_offset_one_byte_past_a_json_stream_is_refused() -> None:
     with pytest.raises(BadRequest):
         visible_position(state("application/json"), Offset(7, 6))
 

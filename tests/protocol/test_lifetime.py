@@ -17,7 +17,7 @@ from durable_streams_server.protocol.units import SECOND
 
 
 @pytest.mark.parametrize("text", ["0", "1", "3600", "3153600000"])
-def test_ttl_is_a_whole_number(text: str) -> None:
+def test_ttl_is_parsed_as_a_whole_number(text: str) -> None:
     assert parse_lifetime(text, None) == Lifetime(ttl=int(text))
 
 
@@ -104,7 +104,7 @@ def test_two_spellings_of_one_deadline_match() -> None:
     assert not first.matches(FOREVER)
 
 
-def test_use_postpones_expiry_by_ttl_but_not_by_deadline() -> None:
+def test_use_of_a_stream_postpones_its_ttl_but_no_fixed_deadline() -> None:
     assert Lifetime(ttl=5).deadline(100) == 100 + 5 * SECOND
     assert Lifetime(expires_at=7).deadline(100) == 7
     assert FOREVER.deadline(100) is None
@@ -170,5 +170,5 @@ def test_time_out_of_range_is_clamped(now: int, kept: int) -> None:
         (-(10**30), "0001-01-01T00:00:00.000Z"),
     ],
 )
-def test_any_time_is_formatted(microseconds: int, shown: str) -> None:
+def test_timestamp_formats_times_of_any_size(microseconds: int, shown: str) -> None:
     assert timestamp(microseconds) == shown

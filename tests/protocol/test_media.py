@@ -19,7 +19,9 @@ from durable_streams_server.protocol.media import Kind, is_utf8, parse_media_typ
         ("image/png", "image/png", Kind.BINARY),
     ],
 )
-def test_kind_does_not_depend_on_case_or_parameters(text: str, essence: str, kind: Kind) -> None:
+def test_content_kind_does_not_depend_on_case_or_parameters(
+    text: str, essence: str, kind: Kind
+) -> None:
     media = parse_media_type(text)
     assert (media.text, media.essence, media.kind) == (text, essence, kind)
 

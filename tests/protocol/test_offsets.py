@@ -53,12 +53,14 @@ def test_sentinels_and_offsets_are_parsed() -> None:
         (MAX_CLOCK_INCARNATION, 10**30, MAX_CLOCK_INCARNATION + 1),
     ],
 )
-def test_new_incarnation_fits_an_offset_with_any_clock(last: int, now: int, number: int) -> None:
+def test_incarnation_number_fits_into_an_offset_with_any_clock(
+    last: int, now: int, number: int
+) -> None:
     assert next_incarnation(last, now) == number
     assert parse(str(Offset(number, 0))) == Offset(number, 0)
 
 
-def test_offset_with_a_longer_incarnation_of_an_earlier_version_is_parsed() -> None:
+def test_longer_offset_of_an_earlier_version_is_parsed() -> None:
     name = str(Offset(12_000_000_000_000_000, 7))
     assert parse(name) == Offset(12_000_000_000_000_000, 7)
     for text in ("0" + name, "0" * 17 + "_" + "0" * 16, "1" * 20 + "_" + "0" * 16):

@@ -41,7 +41,7 @@ def test_request_without_if_match_and_if_none_match_has_no_conditions() -> None:
     assert parse_conditions({b"if-modified-since": b"x", b"if-unmodified-since": b"x"}) is None
 
 
-def test_tag_of_a_state_equals_that_of_a_page_with_the_whole_stream() -> None:
+def test_etag_of_a_stream_equals_that_of_its_whole_page() -> None:
     assert tag_of(state()) == TAG == caching.etag(state(), 0, 5, True, False)
     assert tag_of(state(closed=True)) == caching.etag(state(), 0, 5, True, True)
 
@@ -95,12 +95,12 @@ def test_if_match_compares_strongly_and_if_none_match_weakly() -> None:  # RFC 9
     assert not holds({b"if-none-match": b"W/" + TAG}, state())
 
 
-def test_close_changes_the_tag() -> None:
+def test_close_of_a_stream_changes_its_etag() -> None:
     assert not holds({b"if-match": TAG}, state(closed=True))
     assert holds({b"if-match": tag_of(state(closed=True))}, state(closed=True))
 
 
-def test_without_a_stream_if_none_match_is_true_and_if_match_is_false() -> None:
+def test_missing_stream_fulfils_if_none_match_but_not_if_match() -> None:
     for tags in (b"*", TAG):
         assert not holds({b"if-match": tags}, None)
         assert holds({b"if-none-match": tags}, None)

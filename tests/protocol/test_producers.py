@@ -14,7 +14,7 @@ from durable_streams_server.protocol.producers import (
 )
 
 
-def test_stamp_is_parsed_from_three_headers_or_is_none() -> None:
+def test_producer_stamp_is_parsed_from_its_three_headers() -> None:
     assert parse_stamp(None, None, None) is None
     assert parse_stamp(b"p", b"0", b"7") == Stamp(b"p", 0, 7)
 
@@ -44,7 +44,7 @@ def test_malformed_or_missing_producer_header_is_refused(
     assert caught.value.code == "INVALID_PRODUCER"
 
 
-def test_gap_error_has_the_expected_and_received_numbers() -> None:
+def test_sequence_gap_error_has_the_expected_and_received_numbers() -> None:
     with pytest.raises(SequenceGap) as caught:
         is_duplicate(ProducerState(1, 4), Stamp(b"p", 1, 7))
     assert dict(caught.value.headers) == {
@@ -53,7 +53,7 @@ def test_gap_error_has_the_expected_and_received_numbers() -> None:
     }
 
 
-def test_fenced_error_has_the_newest_epoch() -> None:
+def test_fenced_producer_error_has_the_newest_epoch() -> None:
     with pytest.raises(ProducerFenced) as caught:
         is_duplicate(ProducerState(3, 0), Stamp(b"p", 2, 9))
     assert dict(caught.value.headers) == {b"producer-epoch": b"3"}
@@ -85,7 +85,7 @@ class Model:
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), max_size=40))
-def test_any_sequence_of_requests_matches_the_model(
+def test_producer_checks_match_a_model_for_any_request_sequence(
     requests: list[tuple[int, int]],
 ) -> None:
     model, known = Model(), None

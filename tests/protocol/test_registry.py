@@ -50,7 +50,7 @@ def test_each_create_and_delete_is_listed_once() -> None:
     assert world.events() == [("insert", "a"), ("insert", "/elsewhere"), ("delete", "a")]
 
 
-def test_insert_event_describes_the_stream() -> None:
+def test_registry_insert_event_describes_the_created_stream() -> None:
     world = World()
     world.run(create("/v1/stream/a", "text/plain"))
     (event,) = json.loads(b"[" + world.wire[:-1] + b"]")
@@ -99,5 +99,5 @@ def test_create_is_refused_if_the_registry_is_full() -> None:
 
 
 @pytest.mark.parametrize("now", [-(10**18), 10**18])
-def test_registry_event_can_be_dated_by_any_clock(now: int) -> None:
+def test_registry_event_accepts_any_clock_time(now: int) -> None:
     decide({}, create("/v1/stream/a"), now, 1, RULES, Subscriptions())

@@ -76,7 +76,7 @@ def test_invalid_utf_8_is_sent_as_replacement_characters(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("separator", [b"", b"\r\n", b"\r", b"\n"])
-def test_value_larger_than_a_piece_is_one_event(separator: bytes) -> None:
+def test_json_value_larger_than_one_piece_is_sent_as_one_event(separator: bytes) -> None:
     value = b'{"a":[' + b",".join([b"1" + separator] * 60_000) + b"]}"
     pieces = list(sse.data_event(Kind.JSON, OFFSET, value + b","))
     assert len(pieces) > 2
@@ -139,7 +139,9 @@ def test_control_event_of_a_closed_stream_is_up_to_date_without_cursor() -> None
     ("data", "complete"),
     [(b"abc", 3), ("é".encode(), 2), (b"a\xc3", 1), (b"a\xf0\x9f\x98", 1), (b"\xff\xfe", 2)],
 )
-def test_incomplete_last_character_waits_unless_at_the_end(data: bytes, complete: int) -> None:
+def test_complete_text_excludes_an_incomplete_character_before_the_end(
+    data: bytes, complete: int
+) -> None:
     assert sse.complete_text(data, at_end=False) == complete
     assert sse.complete_text(data, at_end=True) == len(data)
 
@@ -150,7 +152,7 @@ def test_incomplete_last_character_waits_unless_at_the_end(data: bytes, complete
     st.sampled_from([None, "7"]),
     st.booleans(),
 )
-def test_whole_event_equals_the_data_event_and_the_control_event(
+def test_whole_event_equals_a_data_event_followed_by_a_control_event(
     kind: Kind, data: bytes, cursor: str | None, up_to_date: bool
 ) -> None:
     closed = cursor is None

@@ -33,7 +33,7 @@ def fork(path: str, incarnation: int, source: StreamState, position: int) -> Cre
     return Created(path, incarnation, MEDIA, FOREVER, NOW, origin, lineage)
 
 
-def test_append_changes_the_visible_state_only_once_published() -> None:
+def test_append_is_visible_only_after_it_is_published() -> None:
     states: dict[str, StreamState] = {}
     state = apply(states, created("/a", 1))
     change = Appended("/a", 1, 0, b"abc", True, NOW + 5, Stamp(b"p", 1, 0), b"7")
@@ -79,7 +79,7 @@ def test_extents_yield_the_owner_of_each_part() -> None:
     assert list(state.extents(3, 3)) == []
 
 
-def test_use_never_moves_the_deadline_back() -> None:
+def test_use_of_a_stream_never_moves_its_deadline_back() -> None:
     states: dict[str, StreamState] = {}
     state = apply(states, created("/a", 1, Lifetime(ttl=10)))
     state.touch(NOW + SECOND)
@@ -113,7 +113,7 @@ def test_live_reader_does_not_postpone_a_fixed_deadline() -> None:
     assert state.expired(NOW + 5)
 
 
-def test_removing_a_fork_does_not_alter_a_later_stream_at_the_path_of_its_source() -> None:
+def test_removed_fork_does_not_alter_a_stream_recreated_at_its_source_path() -> None:
     states: dict[str, StreamState] = {}
     source = apply(states, created("/a", 1))
     child = apply(states, fork("/b", 2, source, 0))
@@ -147,7 +147,7 @@ def test_fork_shares_the_ancestry_of_its_source() -> None:
     assert list(last.extents(46, 60)) == [(47, 46, 47), (48, 47, 48), (49, 48, 60)]
 
 
-def test_created_change_and_state_of_a_fork_give_positions_the_same_offsets() -> None:
+def test_fork_change_and_fork_state_return_the_same_offsets() -> None:
     states: dict[str, StreamState] = {}
     source = apply(states, created("/a", 1))
     change = fork("/b", 2, source, 0)
@@ -155,7 +155,7 @@ def test_created_change_and_state_of_a_fork_give_positions_the_same_offsets() ->
     assert [change.name(at) for at in (0, 5)] == [state.name(at) for at in (0, 5)]
 
 
-def test_use_at_a_time_out_of_range_is_clamped() -> None:
+def test_use_time_out_of_range_is_clamped() -> None:
     state = StreamState("/a", 1, MEDIA, Lifetime(ttl=1), NOW)
     state.touch(10**30)
     assert state.touched_at == MAX_TIME

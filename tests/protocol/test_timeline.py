@@ -35,14 +35,14 @@ def test_restart_continues_steady_time_with_the_stored_offset() -> None:
     assert Timeline(HOUR, NOW).begin("clock", NOW + 2 * HOUR, 0) == NOW + HOUR
 
 
-def test_restart_never_starts_before_the_floor() -> None:
+def test_steady_time_after_restart_never_starts_before_the_stored_floor() -> None:
     timeline = Timeline(0, NOW)
     assert timeline.begin("clock", NOW - 24 * HOUR, 0) == NOW
     assert timeline.offset == -24 * HOUR
 
 
 @pytest.mark.parametrize("step", [HOUR, -24 * HOUR])
-def test_restart_on_the_same_boot_continues_steady_time_by_the_tick_counter(step: int) -> None:
+def test_steady_time_continues_by_ticks_after_restart_on_same_boot(step: int) -> None:
     first = Timeline()
     first.begin("clock", NOW, 7, "boot")
     second = Timeline(first.offset, first.floor, first.boot, first.base)

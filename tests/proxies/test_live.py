@@ -66,7 +66,7 @@ def until_up_to_date(coming: Iterator[str]) -> str:
 
 @pytest.mark.parametrize("content_type", KINDS_OF_DATA)
 @pytest.mark.parametrize("size", SIZES)
-def test_events_arrive_within_a_second(
+def test_events_arrive_through_the_proxy_within_a_second(
     client: httpx.Client, base: str, content_type: str, size: int
 ) -> None:
     """The client's timeout of one second applies to each wait."""

@@ -108,7 +108,9 @@ def test_cache_sends_gzip_only_to_clients_that_accept_it(client: httpx.Client, u
         assert answer.headers.get("content-encoding", "identity") == coding
 
 
-def test_two_followers_of_one_url_both_get_every_event(client: httpx.Client, url: str) -> None:
+def test_nginx_cache_sends_every_event_to_both_readers_of_one_url(
+    client: httpx.Client, url: str
+) -> None:
     with ExitStack() as readers, httpx.Client() as writer:
         both = [readers.enter_context(following(client, url)) for _ in range(2)]
         for coming in both:

@@ -29,7 +29,7 @@ def whole(client: httpx.Client, url: str) -> bytes:
             return got
 
 
-def test_proxy_passes_every_method(client: httpx.Client, url: str) -> None:
+def test_proxy_forwards_every_http_method(client: httpx.Client, url: str) -> None:
     assert client.get(url).status_code == 404
     assert client.put(url, headers=JSON).status_code == 201
     assert client.put(url, headers=JSON).status_code == 200
@@ -50,7 +50,7 @@ def test_location_has_the_address_that_the_client_used(client: httpx.Client, url
 
 
 @pytest.mark.parametrize("headers", [TEXT, JSON, OCTETS])
-def test_large_bodies_pass_unchanged(
+def test_proxy_forwards_large_bodies_unchanged(
     client: httpx.Client, url: str, headers: dict[str, str]
 ) -> None:
     """The server and the proxies compress the text, but not the random octets."""

@@ -114,7 +114,7 @@ class EndContract(ContractBase):
         await self.run(store, Expire("/a", state.incarnation - 1), NOW + 11 * SECOND)
         assert await self.state(store, "/a") is state
 
-    async def test_live_reader_keeps_a_stream_alive(self, store: Store) -> None:
+    async def test_live_reader_prevents_the_expiry_of_its_stream(self, store: Store) -> None:
         await self.run(store, create("/a", lifetime=Lifetime(ttl=1)))
         state = await self.state(store, "/a")
         state.readers += 1

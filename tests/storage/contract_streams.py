@@ -178,7 +178,7 @@ class StreamContract(ContractBase):
                 read = await settled(store.read_bytes(incarnation, start, end))
                 assert read == b"abcdefghi"[start:end]
 
-    async def test_marks_are_at_the_ends_of_appends(self, store: Store) -> None:
+    async def test_page_cut_marks_are_at_the_ends_of_appends(self, store: Store) -> None:
         await self.run(store, create("/a"))
         for part in (b"abc", b"def"):
             await self.run(store, append("/a", part))
@@ -186,7 +186,7 @@ class StreamContract(ContractBase):
         marks = [await settled(store.marks(incarnation, position)) for position in (0, 1, 3, 5, 6)]
         assert marks == [(0, 3, 3), (0, 3, 3), (3, 6, 6), (3, 6, 6), (6, 6, 6)]
 
-    async def test_large_json_append_has_marks_inside(self, store: Store) -> None:
+    async def test_large_json_append_has_page_cut_marks_inside(self, store: Store) -> None:
         body = b"[" + b",".join(b'{"n":%d}' % number for number in range(20_000)) + b"]"
         await self.run(store, create("/a", "application/json"))
         await self.run(store, append("/a", body, "application/json"))
@@ -202,7 +202,9 @@ class StreamContract(ContractBase):
             position = marks.upper
         assert widest < 40_000
 
-    async def test_json_value_of_maximum_depth_is_stored_and_has_marks(self, store: Store) -> None:
+    async def test_json_append_of_maximum_depth_is_stored_with_page_cut_marks(
+        self, store: Store
+    ) -> None:
         deep = b'{"a":' * MAX_JSON_DEPTH + b'"%b"' % (b"x" * 40_000) + b"}" * MAX_JSON_DEPTH
         await self.run(store, create("/a", "application/json", deep))
         await self.run(store, append("/a", deep, "application/json"))

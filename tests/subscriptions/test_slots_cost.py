@@ -2,15 +2,15 @@
 
 import sys
 import time
-import pytest
 from collections import deque
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
 from typing import Any
+
+import pytest
+
 from durable_streams_server.subscriptions.slots import DeliverySlots
-
-
 
 
 def average_costs(hosts: int, per_host: int, count: Callable[[], int]) -> dict[str, float]:

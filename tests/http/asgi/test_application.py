@@ -98,7 +98,7 @@ async def test_app_cannot_start_on_another_loop_before_its_stop_completes() -> N
     await asyncio.to_thread(create_elsewhere, "/b")
 
 
-async def test_refusal_that_is_cancelled_while_it_is_sent_is_not_sent_again(
+async def test_cancelled_refusal_is_not_sent_a_second_time(
     app: DurableStreamsApp,
 ) -> None:
     exchange = Exchange(

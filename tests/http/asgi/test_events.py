@@ -109,7 +109,7 @@ async def test_event_stream_ends_without_an_error_when_its_client_reads_nothing_
     assert len(app.engine.tails) == 0
 
 
-async def test_event_stream_ignores_an_error_of_the_host_after_a_disconnect(
+async def test_event_stream_ignores_host_server_errors_after_a_disconnect(
     app: DurableStreamsApp, store: StreamStore
 ) -> None:
     """Some hosts raise errors of their own from `send` after they have reported the disconnect."""

@@ -13,7 +13,7 @@ SHORT = Timeouts(idle=0.05, head=0.05)
 LONG = Timeouts()
 
 
-async def test_paused_head_returns_408() -> None:
+async def test_paused_request_head_returns_408() -> None:
     client = AsgiClient(SHORT)
     client.wire.give(request("GET")[:5])
     (answer,) = await client.answers("GET")
@@ -66,7 +66,7 @@ async def test_invalid_http_after_a_request_closes_the_connection_without_a_resp
     assert client.wire.received == b""
 
 
-async def test_connection_past_the_limit_gets_503() -> None:
+async def test_connection_beyond_the_maximum_number_gets_503() -> None:
     first = AsgiClient(LONG, 1)
     second = AsgiClient(LONG, 1, first.state)
     (answer,) = await second.answers("GET")
@@ -80,7 +80,7 @@ async def test_connection_past_the_limit_gets_503() -> None:
     await run_turns(1)
 
 
-async def test_address_past_its_share_gets_503_until_one_of_its_connections_ends() -> None:
+async def test_address_at_its_connection_limit_gets_503_until_one_ends() -> None:
     admission = Admission(True, 10, limit=1024, per_address=1)
     first = AsgiClient(LONG, admission=admission)
     second = AsgiClient(LONG, admission=admission)
@@ -98,7 +98,7 @@ async def test_address_past_its_share_gets_503_until_one_of_its_connections_ends
 
 
 @pytest.mark.parametrize("end", ["reset", "answer"])
-async def test_ended_connection_has_no_timer(end: str) -> None:
+async def test_connection_cancels_its_timer_when_it_ends(end: str) -> None:
     client = AsgiClient(LONG)
     assert client.connection._timer is not None
     if end == "answer":
@@ -143,7 +143,7 @@ async def test_client_that_reads_slowly_is_not_cut() -> None:
     await run_turns(1)
 
 
-async def test_connection_lost_while_sending_has_no_timer() -> None:
+async def test_connection_cancels_its_send_timer_when_it_is_lost() -> None:
     client = AsgiClient(LONG, app=app_with_a_page())
     client.wire.reads = False
     client.wire.give(request("GET", A))

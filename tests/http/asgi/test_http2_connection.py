@@ -75,7 +75,7 @@ async def test_http2_stream_counts_as_a_connection_until_its_response_is_sent() 
     client.server.transport.abort()
 
 
-async def test_connection_past_the_limit_gets_503() -> None:
+async def test_connection_beyond_the_maximum_number_gets_503() -> None:
     admission = Admission(True, 1, limit=1024)
     assert admission.admit(0, 0, "127.0.0.1") is None
     client = WireClient(Timeouts(), admission)
@@ -96,7 +96,7 @@ async def test_path_that_is_not_ascii_returns_400() -> None:
     client.server.transport.abort()
 
 
-def test_server_sends_goaway_before_the_parser_ends_the_connection() -> None:
+def test_server_sends_goaway_before_the_parser_reaches_its_stream_limit() -> None:
     """zttp ends a connection at its 4,096th stream. Up to 128 more can arrive before the client has received the GOAWAY."""
     assert http2._MANY < http2._MOST < 4096 - 128
 
@@ -121,7 +121,7 @@ async def test_event_stream_continues_after_goaway(
     client.server.transport.abort()
 
 
-async def test_lost_connection_and_its_streams_are_no_longer_counted() -> None:
+async def test_lost_http2_connection_no_longer_counts_toward_connection_limits() -> None:
     client = WireClient(Timeouts())
     for _ in range(5):
         client.ask(f"{A}?offset=-1&live=sse")

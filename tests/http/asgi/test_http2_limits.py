@@ -55,7 +55,9 @@ def test_paused_body_returns_408_and_keeps_the_connection_open(certificate: Cert
         assert raw.answer() == "201"
 
 
-def test_streams_count_as_connections_of_their_address(certificate: Certificate) -> None:
+def test_http2_streams_count_toward_the_connection_limit_of_their_address(
+    certificate: Certificate,
+) -> None:
     with (
         serve(*tls_flags(certificate), "--max-connections-per-address", "5") as server,
         RawClient(server, certificate) as raw,
@@ -81,7 +83,7 @@ def test_streams_count_as_connections_of_their_address(certificate: Certificate)
         assert status == "200"
 
 
-def test_pages_for_clients_with_full_windows_take_little_memory(certificate: Certificate) -> None:
+def test_pages_that_wait_for_flow_control_use_little_memory(certificate: Certificate) -> None:
     with (
         serve(*tls_flags(certificate)) as server,
         httpx.Client(base_url=server.url, verify=trusting(certificate)) as http,

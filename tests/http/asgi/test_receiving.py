@@ -22,7 +22,7 @@ TEXT = (b"content-type", b"text/plain")
 
 
 @pytest.mark.parametrize("framing", [(b"content-length", b"5"), (b"transfer-encoding", b"chunked")])
-async def test_body_that_the_host_dropped_is_refused(
+async def test_request_whose_body_the_host_server_dropped_is_refused(
     app: DurableStreamsApp, store: StreamStore, framing: tuple[bytes, bytes]
 ) -> None:
     """uvicorn drops the body of a request for an upgrade."""
@@ -41,7 +41,7 @@ async def test_decoded_path_is_used_if_the_scope_has_no_raw_path(app: DurableStr
     assert (await exchange.answer()).status == 200
 
 
-def test_request_of_percent_encodes_a_decoded_path_and_normalizes_the_mount() -> None:
+def test_request_of_encodes_the_path_and_normalizes_the_mount() -> None:
     scope = {"method": "GET", "path": "/x/caf\xe9", "root_path": "/x/", "headers": [TEXT]}
     made = request_of(scope)
     assert (made.raw_path, made.root_path, made.scheme) == (b"/x/caf%C3%A9", "/x", "http")
@@ -58,7 +58,7 @@ def test_request_of_percent_encodes_a_decoded_path_and_normalizes_the_mount() ->
         ("2", {}, False),
     ],
 )
-def test_check_version_refuses_unknown_versions_and_http_1_0_with_transfer_coding(
+def test_check_version_refuses_unknown_versions_and_chunked_http_1_0(
     version: str, headers: dict[bytes, bytes], is_refused: bool
 ) -> None:
     made = Request("GET", A.encode(), b"", headers)
@@ -102,14 +102,14 @@ class Upload:
         return bytes(self.request.body)
 
 
-async def test_parts_of_a_body_are_joined() -> None:
+async def test_receiver_joins_the_parts_of_a_body() -> None:
     upload = Upload(b"one", b"two", length=6)
     assert await upload.receive() == b"onetwo"
     assert (upload.checked, upload.budget.held) == (0, 0)
 
 
 @pytest.mark.parametrize("length", [3 * LARGE_BODY, None])
-async def test_request_with_a_large_body_is_checked_once_before_the_body_is_complete(
+async def test_request_with_a_large_body_is_checked_once_before_it_ends(
     length: int | None,
 ) -> None:
     upload = Upload(*[bytes(LARGE_BODY)] * 3, length=length)
@@ -141,7 +141,7 @@ async def test_receive_raises_client_gone_when_the_client_leaves() -> None:
     assert upload.budget.held == 0
 
 
-async def test_body_of_a_get_is_empty_without_a_call_of_receive() -> None:
+async def test_get_request_has_an_empty_body_without_calling_receive() -> None:
     receiver = BodyReceiver(10, 5.0, ReceiveBudget(10), lambda _: None)
     made = Request("GET", A.encode(), b"", {})
     await receiver.receive(made, Incoming(ReceiveBudget(10), None), asyncio.Event().wait)  # type: ignore[arg-type]  # never called

@@ -130,7 +130,7 @@ async def test_response_raises_cancelled_error_when_the_host_cancels_it(host: Ho
     assert len(host.outgoing) == 0
 
 
-async def test_was_cut_is_false_after_a_cancellation_by_the_host() -> None:
+async def test_was_cut_is_false_if_the_host_cancelled_the_task() -> None:
     outcomes = []
 
     async def run(cut: bool) -> None:

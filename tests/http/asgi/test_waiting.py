@@ -88,7 +88,7 @@ async def test_request_ends_without_an_error_when_its_client_leaves_before_the_a
 
 
 @pytest.mark.parametrize("kind", ["sse", "long-poll"])
-async def test_live_read_raises_an_error_of_the_host_that_is_not_an_oserror(
+async def test_live_read_raises_host_errors_other_than_oserror(
     app: DurableStreamsApp, kind: str
 ) -> None:
     exchange = start_live_read(app, A, kind)
@@ -98,7 +98,7 @@ async def test_live_read_raises_an_error_of_the_host_that_is_not_an_oserror(
     assert len(app.engine.tails) == 0
 
 
-async def test_cancelled_request_closes_its_event_stream_before_it_is_sent(
+async def test_request_cancelled_before_sending_closes_its_event_stream(
     app: DurableStreamsApp, store: StreamStore
 ) -> None:
     app.engine.start()

@@ -25,7 +25,7 @@ from tests.http.limits.test_log_rate import Clock
 from tests.http.socket_driver import Client, Wire, logged_warnings, request, run_turns
 
 
-def test_admission_reserves_at_most_half_of_the_handles_for_other_files() -> None:
+def test_admission_reserves_at_most_half_of_the_file_handles() -> None:
     assert RESERVE > 2 * MAX_OPEN
     assert most_connections(20_000, on_files=True) == 20_000 - RESERVE
     assert most_connections(20_000, on_files=False) == 20_000 - OTHERS
@@ -38,7 +38,7 @@ def test_admission_reserves_at_most_half_of_the_handles_for_other_files() -> Non
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such limits on Windows")
-def test_handle_limit_is_the_soft_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_handle_limit_returns_the_soft_limit_of_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
     import resource
 
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 4096))
@@ -50,7 +50,7 @@ def test_handle_limit_is_the_soft_limit(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("given", [0, -1, 513])
-def test_max_connections_that_leaves_no_handles_is_refused(given: int) -> None:
+def test_max_connections_that_leaves_no_file_handles_is_refused(given: int) -> None:
     with pytest.raises(ValueError, match="from 1 to 512"):
         Admission(True, given, limit=1024)
     assert Admission(True, 512, limit=1024).max_connections == 512
@@ -61,7 +61,7 @@ def code(refusal: StreamError | None) -> str | None:
     return None if refusal is None else refusal.code
 
 
-def test_default_maximum_is_20_000_connections_or_fewer_with_few_handles() -> None:
+def test_default_connection_limit_is_20_000_unless_file_handles_are_fewer() -> None:
     assert Admission(True, limit=100_000).max_connections == DEFAULT_MAX_CONNECTIONS == 20_000
     assert Admission(True, limit=1024).max_connections == 512
     assert Admission(True, 50_000, limit=100_000).max_connections == 50_000
@@ -73,13 +73,13 @@ def test_connections_beyond_maximum_are_refused() -> None:
     assert code(admission.admit(3, 0, None)) == "TOO_MANY_CONNECTIONS"
 
 
-def test_connection_that_needs_a_reserved_handle_is_refused() -> None:
+def test_connection_that_needs_a_reserved_file_handle_is_refused() -> None:
     admission = Admission(True, limit=1024)
     assert admission.admit(0, 1024 - OTHERS - 1, None) is None
     assert code(admission.admit(0, 1024 - OTHERS, None)) == "TOO_MANY_CONNECTIONS"
 
 
-def test_refused_connections_are_logged_once_a_minute_with_their_number_and_the_limits(
+def test_refused_connections_are_counted_and_logged_once_a_minute(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     clock = Clock()
@@ -97,7 +97,7 @@ def test_refused_connections_are_logged_once_a_minute_with_their_number_and_the_
     assert logged_warnings(caplog)[1].endswith("; 1001 refused since this was last said")
 
 
-def test_default_share_of_address_is_half_of_connections() -> None:
+def test_one_address_gets_half_of_the_connections_by_default() -> None:
     assert Admission(True, 10, limit=1024).per_address == 5
     assert Admission(True, 1, limit=1024).per_address == 1
     assert Admission(True, 10, limit=1024, per_address=10).per_address == 10
@@ -105,7 +105,7 @@ def test_default_share_of_address_is_half_of_connections() -> None:
         Admission(True, 10, limit=1024, per_address=0)
 
 
-def test_connections_beyond_share_of_address_are_refused() -> None:
+def test_connections_beyond_the_limit_of_their_address_are_refused() -> None:
     admission = Admission(True, 4, limit=1024)
     assert admission.admit(0, 0, "a") is None
     assert admission.admit(1, 0, "a") is None
@@ -115,13 +115,13 @@ def test_connections_beyond_share_of_address_are_refused() -> None:
     assert admission.admit(2, 0, "a") is None
 
 
-def test_refused_connection_beyond_maximum_does_not_count_for_its_address() -> None:
+def test_refused_connection_does_not_count_toward_the_limit_of_its_address() -> None:
     admission = Admission(True, 4, limit=1024, per_address=1)
     assert code(admission.admit(4, 0, "a")) == "TOO_MANY_CONNECTIONS"
     assert admission.admit(3, 0, "a") is None
 
 
-def test_handshakes_count_for_their_address_until_they_are_released() -> None:
+def test_tls_handshakes_of_one_address_are_limited_until_released() -> None:
     admission = Admission(True, 100, limit=1024, per_address=1)
     for _ in range(1 + TO_BE_REFUSED):
         assert admission.admit_handshake(0, 0, "a")
@@ -132,7 +132,7 @@ def test_handshakes_count_for_their_address_until_they_are_released() -> None:
     assert not admission.admit_handshake(0, 0, "a")
 
 
-def test_address_beyond_share_is_logged_once_a_minute(
+def test_address_beyond_its_connection_limit_is_logged_once_a_minute(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     clock = Clock()
@@ -188,7 +188,7 @@ async def test_refused_connection_that_reads_nothing_is_cut() -> None:
     assert not lane.connections
 
 
-async def test_address_beyond_share_gets_503_and_others_are_answered() -> None:
+async def test_address_beyond_its_connection_limit_gets_503_but_others_are_served() -> None:
     lane = Lane(create_app(), Timeouts(), Admission(True, 4, limit=1024))
     kept = [Client(lane, peer=("192.0.2.7", number)) for number in range(2)]
     third = Client(lane, peer=("192.0.2.7", 3))
@@ -207,7 +207,7 @@ async def test_address_beyond_share_gets_503_and_others_are_answered() -> None:
     assert len(lane.admission._shares) == 0
 
 
-async def test_lost_connection_is_subtracted_from_share_once() -> None:
+async def test_lost_connection_is_released_from_the_limit_only_once() -> None:
     lane = Lane(create_app(), Timeouts(), Admission(True, 100, limit=1024, per_address=1))
     for end in ("reset", "half_close", "abort", "nonsense"):
         client = Client(lane)
@@ -225,7 +225,7 @@ async def test_lost_connection_is_subtracted_from_share_once() -> None:
     assert len(lane.admission._shares) == 0
 
 
-async def test_unix_socket_clients_have_no_share() -> None:
+async def test_unix_socket_clients_have_no_limit_per_address() -> None:
     lane = Lane(create_app(), Timeouts(), Admission(True, 4, limit=1024, per_address=1))
     clients = [Client(lane, peer="") for _ in range(4)]
     assert [client.read() for client in clients] == [b""] * 4
@@ -234,6 +234,6 @@ async def test_unix_socket_clients_have_no_share() -> None:
     await run_turns()
 
 
-def test_transport_without_socket_has_handle_0() -> None:
+def test_transport_without_a_socket_has_file_handle_0() -> None:
     transport = asyncio.Transport()
     assert handle_of(transport) == 0

@@ -28,14 +28,14 @@ async def waiting(body_timer: BodyTimer, event: asyncio.Event) -> str:
     return "in time"
 
 
-async def test_task_that_waits_too_long_is_cancelled_and_can_continue() -> None:
+async def test_task_that_waits_too_long_for_body_times_out_and_continues() -> None:
     body_timer = BodyTimer(0.01)
     task = asyncio.create_task(waiting(body_timer, asyncio.Event()))
     assert await asyncio.wait_for(task, 5) == "too late"
     assert len(body_timer) == 0
 
 
-async def test_task_that_gets_its_part_in_time_is_not_cancelled() -> None:
+async def test_task_that_gets_its_body_part_in_time_is_not_cancelled() -> None:
     body_timer = BodyTimer(0.01)
     slow, event = asyncio.Event(), asyncio.Event()
     event.set()
@@ -45,7 +45,9 @@ async def test_task_that_gets_its_part_in_time_is_not_cancelled() -> None:
     )  # the first wait would have timed out by now
 
 
-async def test_timeout_restarts_for_each_part_of_body(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_body_timeout_restarts_for_each_part_of_the_body(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     body_timer = BodyTimer(10)
     loop, task = asyncio.get_running_loop(), this_task()
     now = loop.time()
@@ -99,7 +101,7 @@ async def test_task_that_survived_a_cancellation_still_times_out() -> None:
     task.uncancel()
 
 
-async def test_timer_stops_while_no_task_waits() -> None:
+async def test_body_timer_stops_while_no_task_waits() -> None:
     body_timer = BodyTimer(0.01)
     await waiting(body_timer, asyncio.Event())
     assert body_timer._timer is None

@@ -65,7 +65,7 @@ def send(outgoing: Outgoing, budget: SendBudget, client: Client, size: int = 100
     outgoing.hold(client, Run(budget, b"x" * size))
 
 
-async def test_slowest_clients_are_cut_until_waiting_read_fits(
+async def test_slowest_clients_are_cut_until_a_waiting_read_fits_the_budget(
     outgoing: Outgoing, budget: SendBudget, clock: Clock
 ) -> None:
     clients = crowd(outgoing, budget, 3)
@@ -79,7 +79,7 @@ async def test_slowest_clients_are_cut_until_waiting_read_fits(
     assert len(outgoing) == 1
 
 
-async def test_clients_are_cut_for_all_waiting_reads(
+async def test_enough_clients_are_cut_for_all_waiting_reads(
     outgoing: Outgoing, budget: SendBudget, clock: Clock
 ) -> None:
     clients = crowd(outgoing, budget, 3)
@@ -90,7 +90,9 @@ async def test_clients_are_cut_for_all_waiting_reads(
     await until(lambda: all(ticket.done for ticket in waiting))
 
 
-async def test_few_clients_are_cut_in_each_loop_turn(budget: SendBudget, clock: Clock) -> None:
+async def test_only_a_few_clients_are_cut_per_event_loop_turn(
+    budget: SendBudget, clock: Clock
+) -> None:
     turns = Turns()
     outgoing = Outgoing(budget, turns, clock)
     clients = crowd(outgoing, budget, 100, 3)
@@ -103,7 +105,7 @@ async def test_few_clients_are_cut_in_each_loop_turn(budget: SendBudget, clock: 
     assert all(client.was_cut for client in clients)
 
 
-async def test_client_that_finished_its_page_meanwhile_is_not_cut(
+async def test_client_that_just_finished_its_page_is_not_cut(
     outgoing: Outgoing, budget: SendBudget, clock: Clock
 ) -> None:
     clients = crowd(outgoing, budget, 3)
@@ -155,7 +157,7 @@ async def test_shared_page_is_freed_when_all_its_readers_are_cut(
     assert budget.held == 100
 
 
-def test_second_hold_of_same_page_does_not_restart_its_grace_period(
+def test_grace_period_does_not_restart_when_a_page_is_held_again(
     outgoing: Outgoing, budget: SendBudget, clock: Clock
 ) -> None:
     client = Client()

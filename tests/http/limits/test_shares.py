@@ -25,7 +25,7 @@ def test_address_can_use_its_share_again_after_release() -> None:
     assert shares.take("a", 3)
 
 
-def test_address_that_holds_nothing_has_no_entry() -> None:
+def test_share_entry_is_removed_once_its_address_released_everything() -> None:
     shares = Shares(10)
     for number in range(1000):
         assert shares.take(str(number), 2)
@@ -37,7 +37,7 @@ def test_address_that_holds_nothing_has_no_entry() -> None:
     assert len(shares) == 0
 
 
-def test_refused_or_zero_amount_leaves_no_entry_for_its_address() -> None:
+def test_refused_or_zero_amount_creates_no_share_entry() -> None:
     shares = Shares(10)
     assert not shares.take("a", 11)
     assert shares.take("a", 0)
@@ -45,7 +45,7 @@ def test_refused_or_zero_amount_leaves_no_entry_for_its_address() -> None:
     assert len(shares) == 0
 
 
-def test_client_without_address_has_no_share() -> None:
+def test_client_without_an_address_has_no_share_limit() -> None:
     shares = Shares(1)
     assert shares.take(None, 100)
     shares.give_back(None, 100)
@@ -66,7 +66,7 @@ def test_client_without_address_has_no_share() -> None:
         ("no:address", "no:address"),
     ],
 )
-def test_ipv6_address_counts_by_its_64_bit_network(host: str, network: str) -> None:
+def test_ipv6_addresses_share_the_limit_of_their_64_bit_network(host: str, network: str) -> None:
     assert network_of(host) == network
 
 

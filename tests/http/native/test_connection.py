@@ -98,7 +98,7 @@ async def test_fault_in_handler_returns_500_without_details(
 
 
 @pytest.mark.parametrize(("part", "closes"), [("news", False), ("pull", True)])
-async def test_event_stream_that_fails_is_cut(
+async def test_failed_event_stream_aborts_its_connection(
     lane: Lane,
     store: StreamStore,
     monkeypatch: pytest.MonkeyPatch,
@@ -130,7 +130,7 @@ async def test_append_with_unknown_outcome_gets_no_response(
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 @pytest.mark.parametrize("name", FAULTS)
-async def test_fault_in_any_method_ends_only_its_connection_and_releases_all_it_held(
+async def test_fault_ends_only_its_connection_and_releases_its_resources(
     held_lane: Lane,
     held_store: HeldStore,
     name: str,

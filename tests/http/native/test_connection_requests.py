@@ -50,7 +50,7 @@ async def test_white_space_around_header_value_is_ignored(lane: Lane, store: Str
         assert stream.closed
 
 
-async def test_path_and_query_are_found_in_every_form_of_target(
+async def test_path_and_query_are_parsed_from_every_form_of_request_target(
     lane: Lane, store: StreamStore
 ) -> None:
     store.append(A, b"hello")

@@ -45,7 +45,7 @@ async def test_body_timeout_restarts_with_each_octet(lane: Lane, store: StreamSt
     assert data_of(store) == b""
 
 
-async def test_body_below_least_rate_is_refused(lane: Lane, store: StreamStore) -> None:
+async def test_body_slower_than_the_minimum_rate_is_refused(lane: Lane, store: StreamStore) -> None:
     """The client never pauses for too long, but sends the body more slowly than the least rate."""
     client = Client(lane).send(request("POST", A, "Content-Type: text/plain", "Content-Length: 99"))
     for _ in range(2):
@@ -58,7 +58,7 @@ async def test_body_below_least_rate_is_refused(lane: Lane, store: StreamStore) 
     assert data_of(store) == b""
 
 
-async def test_body_at_least_rate_may_take_any_time(lane: Lane, store: StreamStore) -> None:
+async def test_body_at_the_minimum_rate_never_times_out(lane: Lane, store: StreamStore) -> None:
     seconds = 60
     size = lane.least_rate * seconds
     client = Client(lane).send(
@@ -117,7 +117,7 @@ async def test_client_that_reads_slowly_is_not_cut(lane: Lane, store: StreamStor
     assert not client.wire.lost
 
 
-async def test_client_has_linger_time_after_reading_last_response(
+async def test_connection_lingers_after_its_last_response_is_read(
     lane: Lane, store: StreamStore
 ) -> None:
     client = Client(lane)
@@ -133,7 +133,7 @@ async def test_client_has_linger_time_after_reading_last_response(
     assert client.wire.lost
 
 
-async def test_client_that_sends_after_refusal_has_linger_time(
+async def test_refused_client_that_keeps_sending_is_closed_after_linger_timeout(
     lane: Lane,
 ) -> None:
     client = Client(lane).send(b"nonsense\r\n\r\n")

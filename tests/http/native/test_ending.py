@@ -29,7 +29,9 @@ async def test_connection_close_ends_connection_after_response(
     assert client.wire.lost
 
 
-async def test_requests_after_last_request_are_ignored(lane: Lane, store: StreamStore) -> None:
+async def test_requests_after_one_with_connection_close_are_ignored(
+    lane: Lane, store: StreamStore
+) -> None:
     for first in (
         post(b"1", "Connection: close"),
         post(b"1").replace(b"HTTP/1.1", b"HTTP/1.0\r\nConnection: keep-alive"),
@@ -41,7 +43,7 @@ async def test_requests_after_last_request_are_ignored(lane: Lane, store: Stream
     assert data_of(store) == b"1" * 8
 
 
-async def test_requests_after_slow_last_request_are_ignored(
+async def test_requests_after_a_slow_one_with_connection_close_are_ignored(
     held_lane: Lane, held_store: HeldStore
 ) -> None:
     client = Client(held_lane).send(post(b"1", "Connection: close")).send(post(b"2") + b"garbage")
@@ -101,7 +103,9 @@ async def test_live_read_ends_when_client_half_closed_before_it_began(
 
 
 @pytest.mark.parametrize("live", [POLL, SSE])
-async def test_live_read_is_detached_when_client_leaves(lane: Lane, live: bytes) -> None:
+async def test_live_read_is_removed_from_the_engine_when_its_client_leaves(
+    lane: Lane, live: bytes
+) -> None:
     client = Client(lane).send(live)
     assert len(lane.app.engine.tails) == 1
     client.reset()

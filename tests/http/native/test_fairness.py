@@ -11,7 +11,7 @@ from tests.http.native.budgets import BIG, GET, IN_FLIGHT, KIB, MIB, SSE, A, dis
 from tests.http.socket_driver import Client, post, request, run_turns, run_until_idle, until
 
 
-async def test_pipelined_requests_are_answered_a_few_per_step(running_lane: Lane) -> None:
+async def test_only_a_few_pipelined_requests_are_answered_at_once(running_lane: Lane) -> None:
     client = Client(running_lane).send(GET * 100)
     assert client.read().count(b"HTTP/1.1 200") < 20
     assert client.wire.paused
@@ -31,7 +31,9 @@ async def test_other_client_is_answered_between_pipelined_requests(running_lane:
     await disconnect(running_lane, greedy, other)
 
 
-async def test_octets_are_parsed_in_steps(running_lane: Lane, big_store: StreamStore) -> None:
+async def test_many_small_chunks_are_parsed_over_several_loop_turns(
+    running_lane: Lane, big_store: StreamStore
+) -> None:
     head = request("POST", A, "Content-Type: text/plain", "Transfer-Encoding: chunked")
     client = Client(running_lane).send(head + b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n")
     assert len(running_lane.turns) == 1
@@ -145,7 +147,7 @@ async def test_body_is_received_in_small_buffer_while_event_loop_is_busy(
     await disconnect(running_lane, large, *writers)
 
 
-async def test_large_buffer_is_used_for_rest_of_one_request_only(running_lane: Lane) -> None:
+async def test_large_receive_buffer_is_used_only_until_its_request_ends(running_lane: Lane) -> None:
     body = post(b"x" * 20 * KIB)
     writers = [Client(running_lane).send(post()) for _ in range(WRITES_AT_ONCE)]
     client = Client(running_lane).send(body)
@@ -156,7 +158,7 @@ async def test_large_buffer_is_used_for_rest_of_one_request_only(running_lane: L
     await disconnect(running_lane, client, *writers, *more)
 
 
-async def test_connections_of_clients_that_leave_together_are_closed_in_steps(
+async def test_connections_lost_together_are_closed_over_several_loop_turns(
     running_lane: Lane,
 ) -> None:
     crowd = [Client(running_lane).send(SSE) for _ in range(WRITES_AT_ONCE + 400)]
@@ -172,7 +174,7 @@ async def test_connections_of_clients_that_leave_together_are_closed_in_steps(
     await disconnect(running_lane)
 
 
-async def test_event_stream_sends_a_part_per_step_to_fast_reader(
+async def test_event_stream_sends_a_large_page_over_several_loop_turns(
     running_lane: Lane, big_store: StreamStore
 ) -> None:
     big_store.append(BIG, b"x" * MIB)
@@ -185,7 +187,7 @@ async def test_event_stream_sends_a_part_per_step_to_fast_reader(
     await disconnect(running_lane, client)
 
 
-async def test_many_long_polls_are_woken_in_steps(
+async def test_many_long_polls_are_not_answered_within_the_append_call(
     running_lane: Lane, big_store: StreamStore
 ) -> None:
     poll = request("GET", f"{A}?offset=now&live=long-poll")
@@ -198,7 +200,9 @@ async def test_many_long_polls_are_woken_in_steps(
     await disconnect(running_lane, *pollers)
 
 
-async def test_request_is_refused_by_its_head_before_large_body_comes(running_lane: Lane) -> None:
+async def test_request_with_large_body_is_refused_before_the_body_arrives(
+    running_lane: Lane,
+) -> None:
     size = 5 * MIB
     for method, target, kind, status in (
         ("POST", "/v1/stream/none", "text/plain", 404),
@@ -217,7 +221,7 @@ async def test_request_is_refused_by_its_head_before_large_body_comes(running_la
         await disconnect(running_lane, client)
 
 
-async def test_chunked_request_is_refused_by_its_head_once_body_is_large(
+async def test_chunked_append_to_missing_stream_is_refused_once_its_body_is_large(
     running_lane: Lane,
 ) -> None:
     head = ("Content-Type: text/plain", "Transfer-Encoding: chunked")
@@ -242,7 +246,7 @@ async def test_large_append_waits_for_create_on_same_connection(running_lane: La
     await disconnect(running_lane, client)
 
 
-async def test_bodies_of_one_address_leave_room_for_largest_body_of_another(
+async def test_bodies_of_one_address_leave_memory_for_those_of_another(
     running_lane: Lane,
 ) -> None:
     sent = post(b"x" * 8 * MIB)
@@ -261,7 +265,7 @@ async def test_bodies_of_one_address_leave_room_for_largest_body_of_another(
     await disconnect(running_lane, other, *greedy)
 
 
-async def test_incomplete_heads_and_queued_requests_count_against_budget(
+async def test_incomplete_heads_and_queued_requests_count_toward_the_memory_budget(
     running_lane: Lane,
 ) -> None:
     half = Client(running_lane).send(GET[:-2] + b"X: " + b"y" * 8 * KIB)
@@ -274,7 +278,7 @@ async def test_incomplete_heads_and_queued_requests_count_against_budget(
     await disconnect(running_lane, half, poll)
 
 
-async def test_unparsed_octets_beyond_budget_are_refused(
+async def test_unparsed_octets_beyond_the_memory_budget_are_refused(
     running_lane: Lane,
 ) -> None:
     get = request("GET", A, "X: " + "y" * 4 * KIB)

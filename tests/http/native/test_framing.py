@@ -25,7 +25,7 @@ def test_other_http_versions_are_refused(version: str) -> None:
     assert caught.value.code == "INVALID_HTTP"
 
 
-def test_head_with_same_framing_has_only_length_coding_and_connection_close() -> None:
+def test_head_with_same_framing_has_only_framing_headers() -> None:
     headers = {b"upgrade": b"h2c", b"content-length": b"5"}
     assert head_with_same_framing(headers, keep_alive=True) == (
         b"POST / HTTP/1.1\r\ncontent-length: 5\r\n\r\n"
@@ -45,7 +45,7 @@ def test_head_with_same_framing_has_only_length_coding_and_connection_close() ->
         ({b"expect": b"something"}, 5, False),
     ],
 )
-def test_client_expects_continue_only_with_body(
+def test_expects_continue_is_true_only_for_requests_with_a_body(
     headers: dict[bytes, bytes], declared: int | None, expected: bool
 ) -> None:
     request = Request("POST", b"/a", b"", headers, declared=declared)

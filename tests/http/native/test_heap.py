@@ -73,7 +73,7 @@ def test_bodies_in_prepared_memory_cause_few_page_faults() -> None:
     assert max(counts) < 100  # three bodies have 732 pages
 
 
-def test_heap_prepares_block_in_steps_and_frees_it(
+def test_heap_prefaults_a_block_gradually_and_then_frees_it(
     monkeypatch: pytest.MonkeyPatch, heap: Heap, steps: list[Callable[[], bool]]
 ) -> None:
     libc = use(monkeypatch, Libc())

@@ -7,7 +7,7 @@ from tests.http.native.budgets import BIG, MIB, disconnect
 from tests.http.socket_driver import Client, request, run_until_idle
 
 
-async def test_large_page_is_held_once_until_every_client_has_read_it(
+async def test_clients_share_one_copy_of_a_large_page(
     running_lane: Lane, big_store: StreamStore
 ) -> None:
     big_store.append(BIG, b"x" * MIB)

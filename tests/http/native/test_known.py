@@ -48,7 +48,7 @@ def looked_up(lane: Lane, octets: bytes, **how: Any) -> bool:
     return len(turns) == 3 and turns[1].request is turns[2].request
 
 
-def test_requests_without_body_are_parsed_at_most_twice(lane: Lane) -> None:
+def test_repeated_requests_without_body_are_parsed_at_most_twice(lane: Lane) -> None:
     assert looked_up(lane, GET)
     assert looked_up(lane, request("HEAD"))
     assert looked_up(lane, request("GET", "/b", "If-None-Match: *", "Origin: http://a"))
@@ -82,11 +82,11 @@ def test_requests_without_body_are_parsed_at_most_twice(lane: Lane) -> None:
         GET + GET[:20],
     ],
 )
-def test_parser_parses_requests_that_it_must_not_cache_each_time(lane: Lane, octets: bytes) -> None:
+def test_uncacheable_request_is_parsed_each_time(lane: Lane, octets: bytes) -> None:
     assert not looked_up(lane, octets)
 
 
-def test_appends_with_known_head_have_separate_bodies(lane: Lane) -> None:
+def test_appends_with_the_same_cached_head_have_separate_bodies(lane: Lane) -> None:
     turns: list[PendingRequest] = []
     for body in (b"abc", b"def", b"ghi", b"jkl", post(b"x")[:3]):
         parser_of(lane, turns).feed(post(body))
@@ -97,7 +97,7 @@ def test_appends_with_known_head_have_separate_bodies(lane: Lane) -> None:
     assert lane.budget.held == 15
 
 
-async def test_requests_with_known_head_share_append_command() -> None:
+async def test_requests_with_a_cached_head_share_one_append_command() -> None:
     app = create_app()
     lane = Lane(app)
     client = Client(lane)
@@ -119,7 +119,7 @@ async def test_requests_with_known_head_share_append_command() -> None:
     assert client.read().endswith(b"[1,2,3,4,6]")
 
 
-async def test_stopping_server_refuses_append_with_known_head() -> None:
+async def test_stopping_server_refuses_append_with_a_cached_head() -> None:
     app = create_app()
     lane = Lane(app)
     client = Client(lane)
@@ -136,7 +136,7 @@ async def test_stopping_server_refuses_append_with_known_head() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"ab", b"abcd", b"abc\r\n"])
-def test_known_head_with_body_of_other_length_is_parsed(lane: Lane, body: bytes) -> None:
+def test_cached_head_with_a_body_of_another_length_is_parsed(lane: Lane, body: bytes) -> None:
     assert looked_up_head(lane, b"abc")
     octets = post(b"abc")[:-3] + body
     turns: list[PendingRequest] = []
@@ -157,7 +157,7 @@ def looked_up_head(lane: Lane, body: bytes) -> bool:
     return turns[2].request.headers is turns[3].request.headers
 
 
-def test_append_with_known_head_is_refused_beyond_budget(lane: Lane) -> None:
+def test_append_with_a_cached_head_is_refused_beyond_the_memory_budget(lane: Lane) -> None:
     assert looked_up_head(lane, b"abc")
     lane.budget.take(1999)
     turns: list[PendingRequest] = []
@@ -181,7 +181,7 @@ def test_request_received_in_two_parts_is_never_cached(lane: Lane) -> None:
     assert not lane.known._requests
 
 
-def test_parser_drops_found_requests_after_each_feed(lane: Lane) -> None:
+def test_parser_keeps_no_found_request_after_feed_returns(lane: Lane) -> None:
     turns: list[PendingRequest] = []
     parser = parser_of(lane, turns)
     for octets in (post(b"x" * 900), post(b"x"), GET * 3, GET[:5]):
@@ -190,7 +190,7 @@ def test_parser_drops_found_requests_after_each_feed(lane: Lane) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 3, 4, 10, len(GET) - 4, len(GET) - 1])
-def test_part_of_known_request_is_not_taken_for_whole_request(lane: Lane, cut: int) -> None:
+def test_part_of_a_cached_request_is_not_mistaken_for_the_whole(lane: Lane, cut: int) -> None:
     for _ in range(3):
         turns: list[PendingRequest] = []
         parser = parser_of(lane, turns)
@@ -200,7 +200,7 @@ def test_part_of_known_request_is_not_taken_for_whole_request(lane: Lane, cut: i
         assert len(turns) == 1
 
 
-def test_known_request_with_other_scheme_is_parsed(lane: Lane) -> None:
+def test_cached_request_with_another_scheme_is_parsed_again(lane: Lane) -> None:
     turns: list[PendingRequest] = []
     for scheme in ("http", "http", "http", "https"):
         parser_of(lane, turns, scheme).feed(GET)
@@ -208,7 +208,9 @@ def test_known_request_with_other_scheme_is_parsed(lane: Lane) -> None:
     assert turns[3].request.scheme == "https"
 
 
-def test_oldest_known_request_is_evicted(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_request_cache_evicts_the_oldest_request(
+    lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(known_module, "_KNOWN", 2)
     octets = [request("GET", f"/{number}") for number in range(3)]
     for each in octets:
@@ -254,7 +256,7 @@ def _shown(turns: list[PendingRequest]) -> list[object]:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_parser_finds_same_requests_with_and_without_known_heads(lane: Lane, seed: int) -> None:
+def test_parser_finds_the_same_requests_with_and_without_its_cache(lane: Lane, seed: int) -> None:
     chance = Random(seed)
     other = Lane(lane.app)
     other.known = Nothing()

@@ -46,7 +46,7 @@ async def test_one_timer_checks_all_connections_while_at_least_one_is_open(lane:
     lane.connections.clear()
 
 
-async def test_date_header_is_current_after_a_time_without_connections(lane: Lane) -> None:
+async def test_date_header_is_updated_when_the_first_connection_opens(lane: Lane) -> None:
     lane.date = b"date: long ago\r\n"
     lane.watch(cast(Any, Watched()))
     assert b"GMT" in lane.date

@@ -88,7 +88,7 @@ def test_refusal_ends_parsing_and_releases_body(
     assert parser.is_over
 
 
-def test_parser_reports_awaited_continue_until_body_comes(
+def test_parser_awaits_continue_only_until_the_body_arrives(
     parser: Parser, turns: list[PendingRequest]
 ) -> None:
     octets = post(b"hello", "Expect: 100-continue")

@@ -7,7 +7,7 @@ from tests.http.native.budgets import GET, KIB, A, disconnect
 from tests.http.socket_driver import Client
 
 
-async def test_clients_that_read_least_are_cut_when_small_responses_exceed_budget(
+async def test_slowest_clients_are_cut_when_small_responses_exceed_the_send_budget(
     running_lane: Lane, big_store: StreamStore
 ) -> None:
     big_store.append(A, b"x" * 60 * KIB)

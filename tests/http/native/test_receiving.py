@@ -49,7 +49,7 @@ async def test_server_pauses_reading_from_client_that_reads_no_responses(
     assert len(client.answers(*["GET"] * 100)) == 100
 
 
-async def test_body_in_many_small_chunks_takes_memory_of_its_size(lane: Lane) -> None:
+async def test_body_in_small_chunks_needs_memory_proportional_to_its_size(lane: Lane) -> None:
     client = Client(lane).send(request("POST", A, *CHUNKED))
     piece = b"2\r\nab\r\n" * 8192
     tracemalloc.start()

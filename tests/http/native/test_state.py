@@ -111,7 +111,7 @@ def create_big_stream(held_store: HeldStore) -> None:
     held_store.holds = True
 
 
-async def test_long_poll_may_last_longer_than_the_deadline_of_its_head(lane: Lane) -> None:
+async def test_long_poll_is_not_limited_by_the_head_timeout(lane: Lane) -> None:
     client = Client(lane)
     in_two_pieces(POLL, lambda: advance(lane, 9))(client)
     advance(lane, 3600)
@@ -119,7 +119,7 @@ async def test_long_poll_may_last_longer_than_the_deadline_of_its_head(lane: Lan
     assert len(lane.app.engine.tails) == 1
 
 
-async def test_long_poll_may_last_longer_than_the_idle_timeout_before_it(lane: Lane) -> None:
+async def test_long_poll_is_not_limited_by_the_idle_timeout(lane: Lane) -> None:
     client = Client(lane)
     advance(lane, 50)
     client.send(POLL)
@@ -167,7 +167,7 @@ async def test_head_timeout_restarts_for_pipelined_request(lane: Lane) -> None:
     assert_timed_out(lane, client)
 
 
-async def test_empty_lines_between_requests_begin_no_request(lane: Lane) -> None:
+async def test_empty_lines_between_requests_do_not_extend_the_idle_timeout(lane: Lane) -> None:
     client = Client(lane).send(post()).send(b"\r\n")
     advance(lane, 74)
     assert len(client.answers("POST")) == 1
@@ -183,7 +183,7 @@ async def test_empty_lines_between_requests_begin_no_request(lane: Lane) -> None
     + [(name, True) for name in PHASES if name != "lingering"],  # TLS cannot be half closed
 )
 @pytest.mark.parametrize("before", PHASES)
-async def test_each_phase_lasts_its_own_time_after_any_other_phase(
+async def test_timeout_of_a_connection_phase_ignores_the_phase_before_it(
     held_lane: Lane, held_store: HeldStore, before: str, after: str, tls: bool
 ) -> None:
     """Stays in `before` for one second less than its duration, and then in `after` until the connection ends."""

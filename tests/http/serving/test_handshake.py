@@ -141,7 +141,7 @@ async def test_handshakes_beyond_the_maximum_of_connections_are_closed(bench: Be
     writer.close()
 
 
-async def test_address_beyond_share_gets_503_over_tls(bench: Bench) -> None:
+async def test_address_beyond_its_connection_limit_gets_503_over_tls(bench: Bench) -> None:
     bench.lane.admission._shares.share = 1
     kept = await bench.client()
     await until(lambda: len(bench.connections) == 1)
@@ -152,7 +152,7 @@ async def test_address_beyond_share_gets_503_over_tls(bench: Bench) -> None:
         each.close()
 
 
-async def test_handshakes_of_one_address_stay_within_its_share(bench: Bench) -> None:
+async def test_unfinished_handshakes_of_one_address_are_limited(bench: Bench) -> None:
     bench.lane.admission.max_connections = 1000
     most = MOST + TO_BE_REFUSED
     clients = [await bench.silent() for _ in range(most + 5)]

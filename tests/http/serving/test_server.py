@@ -89,7 +89,7 @@ async def test_paused_body_returns_408_on_real_socket(
     assert store.read("/a").data == b""
 
 
-def test_server_installs_accept_error_limit_on_its_event_loop() -> None:
+def test_server_installs_its_accept_error_handler_on_its_event_loop() -> None:
     found: list[object] = []
 
     def started() -> None:

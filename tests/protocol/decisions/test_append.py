@@ -66,7 +66,7 @@ def test_append_to_closed_stream_is_refused_with_its_tail(world: World) -> None:
     }
 
 
-def test_close_of_a_closed_stream_is_confirmed_only_if_it_repeats_the_first(world: World) -> None:
+def test_second_close_is_confirmed_only_if_it_repeats_the_first(world: World) -> None:
     world.decide(create("/a"))
     world.decide(append("/a", b"x", closes=True, stamp=Stamp(b"p", 1, 0)))
     assert world.decide(append("/a", b"x", closes=True, stamp=Stamp(b"p", 1, 0))).changes == ()
@@ -89,7 +89,7 @@ def test_append_past_the_maximum_position_is_refused(world: World) -> None:
     world.refused(append("/a", b"x"), Conflict, "STREAM_FULL")
 
 
-def test_append_by_one_producer_too_many_is_refused() -> None:
+def test_append_beyond_the_maximum_number_of_producers_is_refused() -> None:
     world = World(Rules(max_producers=1))
     world.decide(create("/a"))
     world.decide(append("/a", b"x", stamp=Stamp(b"p", 0, 0)))
@@ -111,7 +111,7 @@ def test_append_with_if_match_succeeds_once_per_tag(world: World) -> None:
     assert (world.states["/a"].tail, world.states["/a"].closed) == (11, True)
 
 
-def test_append_with_if_none_match_fails_on_the_excluded_tag(world: World) -> None:
+def test_append_with_if_none_match_fails_if_the_etag_matches(world: World) -> None:
     world.decide(create("/a"))
     assert_precondition_fails(world, append("/a", b"x", conditions=ABSENT))
     assert_precondition_fails(

@@ -65,7 +65,7 @@ def test_fork_inherits_content_type_and_lifetime(world: World) -> None:  # TRAPS
     assert world.states["/c"].name(4) == world.states["/a"].name(4)
 
 
-def test_fork_with_another_content_type_conflicts_and_leaves_no_child(
+def test_fork_refused_for_its_content_type_is_not_counted_as_child(
     world: World,
 ) -> None:  # TRAPS 27
     world.decide(create("/a", JSON))
@@ -93,7 +93,7 @@ def test_fork_of_missing_source_is_not_found(world: World, source: str) -> None:
     world.refused(create("/b", None, fork=fork_of(source)), NotFound, "SOURCE_NOT_FOUND")
 
 
-def test_unresolved_fork_offset_is_refused(world: World) -> None:
+def test_fork_with_an_unresolved_offset_is_refused(world: World) -> None:
     world.decide(create("/a", body=b"abc"))
     unresolved = fork_of("/a", world.states["/a"].name(1))
     world.refused(create("/b", None, fork=unresolved), NotFound, "SOURCE_NOT_FOUND")

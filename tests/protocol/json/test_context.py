@@ -9,7 +9,7 @@ from durable_streams_server.protocol.json.context import SEPARATORS, After, clos
 
 @pytest.mark.parametrize("stack", [b"[", b"{", b"[{", b"{[", b"{{[{"])
 @pytest.mark.parametrize("after", [After.OPENING, After.COMMA])
-def test_reopened_and_closed_containers_are_valid_json(stack: bytes, after: After) -> None:
+def test_opening_and_closing_brackets_form_valid_json(stack: bytes, after: After) -> None:
     assert json.loads(opening(stack, after) + closing(stack, after)) is not None
 
 
@@ -25,7 +25,7 @@ def test_reopened_and_closed_containers_are_valid_json(stack: bytes, after: Afte
         (b"[{", After.VALUE, b',"k":{'),
     ],
 )
-def test_piece_is_valid_between_opening_and_closing(
+def test_piece_of_json_is_valid_between_added_brackets(
     stack: bytes, after: After, piece: bytes
 ) -> None:
     inner = stack + piece[-1:] if piece[-1:] in (b"[", b"{") else stack
@@ -33,7 +33,7 @@ def test_piece_is_valid_between_opening_and_closing(
     assert json.loads(text) is not None
 
 
-def test_colon_in_an_array_is_invalid_after_closing() -> None:
+def test_colon_in_an_array_is_invalid_between_added_brackets() -> None:
     with pytest.raises(ValueError, match="delimiter"):
         json.loads(opening(b"[", After.VALUE) + b":" + closing(b"[", After.COLON))
 

@@ -5,7 +5,7 @@ import pytest
 from durable_streams_server.protocol.json import scan
 
 
-def test_ends_include_the_comma_after_each_value() -> None:
+def test_ends_yields_the_position_after_the_comma_of_each_value() -> None:
     text = b'1,"a,b",[1,2],{"k":"}"},3'
     assert list(scan.ends(text)) == [2, 8, 14, 24]
     assert list(scan.ends(text, 2, 20)) == [8, 14]
@@ -23,7 +23,9 @@ def test_ends_include_the_comma_after_each_value() -> None:
         (b'["\\",",{', 8, b"[,{"),
     ],
 )
-def test_last_separator_is_outside_strings(text: bytes, position: int, plain: bytes) -> None:
+def test_last_separator_ignores_separators_in_strings(
+    text: bytes, position: int, plain: bytes
+) -> None:
     found = scan.last_separator(text)
     assert found == (position, plain)
 
@@ -40,14 +42,14 @@ def test_last_separator_is_outside_strings(text: bytes, position: int, plain: by
         (b"a\\\\", 3),
     ],
 )
-def test_string_is_cut_at_its_end_or_outside_an_escape(text: bytes, end: int) -> None:
+def test_string_end_is_never_inside_an_escape_sequence(text: bytes, end: int) -> None:
     assert scan.string_end(text) == end
 
 
 @pytest.mark.parametrize(
     ("stack", "rest"), [(b"", b""), (b"[{}]", b""), (b"][", b"]["), (b"[{}]]{[]", b"]{")]
 )
-def test_matched_brackets_are_removed(stack: bytes, rest: bytes) -> None:
+def test_unmatched_removes_pairs_of_matching_brackets(stack: bytes, rest: bytes) -> None:
     assert scan.unmatched(stack)[0] == rest
 
 
@@ -66,5 +68,7 @@ def test_depth_ignores_brackets_in_strings() -> None:
         (b"[123456", 0),
     ],
 )
-def test_likely_boundary_is_the_comma_before_a_similar_element(body: bytes, position: int) -> None:
+def test_likely_boundary_finds_the_comma_before_a_similar_element(
+    body: bytes, position: int
+) -> None:
     assert scan.likely_boundary(body, 1, len(body)) == position

@@ -133,7 +133,7 @@ def _depth(text: str) -> int:
 @given(documents().map(str.encode), st.integers(8, 80))
 @example(b'["' + b"a" * 70 + b'" ,' + b" " * 90 + b"2]", 16)
 @example(b'{"a" : [ {"b":[1,2,{}]}, "\\\\" , [[]] ]  ,"c":0}', 8)
-def test_wire_form_does_not_depend_on_the_window(body: bytes, window: int) -> None:
+def test_wire_form_does_not_depend_on_the_scan_window_size(body: bytes, window: int) -> None:
     expected = split_by_standard_library(body)
     assert split(body, window=window) == expected
     if isinstance(expected, bytes):
@@ -153,7 +153,7 @@ def test_wire_form_does_not_depend_on_the_window(body: bytes, window: int) -> No
 @example(b"[1,2,3,4,5,6,7,8,9,]", 8)
 @example(b"[\\\\,1,2,3,4,5,6,7,8,9]", 8)
 @example(b'["\\ud83d",\\ud83d,2,3,4,5,6]', 8)
-def test_refusals_do_not_depend_on_the_window(body: bytes, window: int) -> None:
+def test_json_refusal_does_not_depend_on_the_scan_window_size(body: bytes, window: int) -> None:
     expected = split_by_standard_library(body)
     assert split(body, window=window) == expected
     try:
@@ -164,7 +164,7 @@ def test_refusals_do_not_depend_on_the_window(body: bytes, window: int) -> None:
 
 
 @given(st.lists(values, min_size=1, max_size=20), st.integers(8, 40), st.integers(4, 30))
-def test_marks_of_the_splitter_equal_those_found_in_the_wire_form(
+def test_splitter_finds_the_same_page_cut_marks_as_a_full_scan(
     texts: list[str], window: int, spacing: int
 ) -> None:
     with (
@@ -291,13 +291,13 @@ def run(splitter: Splitter) -> None:
         return
 
 
-def test_marks_are_found_among_values_of_maximum_depth() -> None:
+def test_page_cut_marks_are_found_between_values_of_maximum_depth() -> None:
     deep = b'{"a":' * MAX_JSON_DEPTH + b'"%b"' % (b"x" * MARK_SPACING) + b"}" * MAX_JSON_DEPTH
     wire = json_mode.to_wire(deep) * 3
     assert list(json_mode.marks(wire)) == [len(wire) // 3, len(wire) // 3 * 2]
 
 
-def test_marks_in_a_large_array_are_at_least_the_spacing_apart() -> None:
+def test_page_cut_marks_in_a_large_array_are_spaced_apart() -> None:
     splitter = Splitter(b"[" + b",".join([b"1" * 999] * 200) + b"]")
     while splitter.step():
         pass

@@ -26,7 +26,7 @@ def test_value_beyond_the_maximum_number_is_refused() -> None:
         form.end_value()
 
 
-def test_marks_are_spaced_and_none_is_at_the_end() -> None:
+def test_page_cut_marks_are_spaced_and_never_at_the_end() -> None:
     with patch.object(wire, "MARK_SPACING", 4):
         form = WireForm(10)
         form.add_values([b"1", b"2", b"3"])

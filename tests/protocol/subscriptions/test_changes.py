@@ -27,11 +27,11 @@ from tests.requests import NOW
         (Wake("w", next_attempt=1, attempts=1, reason="unreachable"), "unreachable"),
     ],
 )
-def test_problem_of_a_wake_is_its_reason(wake: Wake, problem: str | None) -> None:
+def test_problem_of_a_wake_is_the_reason_of_its_failure(wake: Wake, problem: str | None) -> None:
     assert wake.problem == problem
 
 
-def test_encoding_of_changes_and_documents_does_not_change() -> None:
+def test_subscription_changes_and_documents_keep_their_encoding() -> None:
     """Records and documents of earlier versions must stay readable, so new fields may be added only at the end."""
     subscriptions = subscriptions_with(subscribed("s", 7, pattern="p", lease_ttl_ms=1000))
     raw = subscriptions.document("subscription/s")

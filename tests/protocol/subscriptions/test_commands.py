@@ -92,7 +92,7 @@ def test_unknown_field_is_ignored() -> None:
     assert digest(colour="red") == digest()
 
 
-def test_digest_ignores_order_and_repetition_of_streams() -> None:
+def test_configuration_digest_ignores_order_and_repetition_of_streams() -> None:
     names = ["a", "b", "c/d"]
     expected = digest(streams=names)
     for order in itertools.permutations(names):
@@ -100,7 +100,7 @@ def test_digest_ignores_order_and_repetition_of_streams() -> None:
     assert digest(streams=[]) == digest(streams=None) == digest() != expected
 
 
-def test_digest_depends_on_every_field() -> None:
+def test_configuration_digest_depends_on_every_field() -> None:
     others: list[dict[str, Any]] = [
         {},
         {"pattern": "events/**"},
@@ -253,12 +253,12 @@ def test_empty_relative_path_names_the_stream_at_the_root() -> None:
 
 
 @pytest.mark.parametrize("id_", ["s", "sub-1", "a b", "é", "__ds", "...", "x" * MAX_ID_BYTES])
-def test_one_segment_is_accepted_as_id(id_: str) -> None:
+def test_subscription_id_of_one_segment_is_accepted(id_: str) -> None:
     assert check_id(id_) == id_
 
 
 @pytest.mark.parametrize("id_", ["", ".", "..", "a/b", "/", "x" * (MAX_ID_BYTES + 1), "é" * 129])
-def test_id_that_is_not_one_segment_is_refused(id_: str) -> None:
+def test_subscription_id_that_is_not_one_segment_is_refused(id_: str) -> None:
     assert refusal(lambda: check_id(id_)) == "INVALID_SUBSCRIPTION"
     assert refusal(lambda: parse_subscribe(id_, body(PULL), ROOT)) == "INVALID_SUBSCRIPTION"
 
@@ -289,7 +289,7 @@ def test_claim_without_a_valid_worker_is_refused(worker: object) -> None:
     assert refusal(lambda: parse_claim("s", body({"worker": worker}))) == "INVALID_SUBSCRIPTION"
 
 
-def test_ack_is_parsed() -> None:
+def test_ack_request_is_parsed() -> None:
     acks = [{"stream": "events/a", "offset": OFFSET}]
     command = acknowledge(body({**ACK, "acks": acks, "done": True}))
     assert command == Acknowledge(GRANT, 2, "w", ((A, Offset(1, 84)),), True)

@@ -43,7 +43,7 @@ def test_lease_lasts_for_the_configured_time(woken: World) -> None:
     assert lease_end(woken.subscription(), NOW) == NOW + LEASE
 
 
-def test_passed_over_is_zero_unless_the_wake_could_not_list_all_streams(
+def test_passed_over_is_zero_if_the_wake_listed_every_stream(
     woken: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     woken.append_to(B)

@@ -27,7 +27,7 @@ def test_bytes_after_the_cursor_are_unread(cursor: Offset) -> None:
 
 
 @pytest.mark.parametrize(("cursor", "tail"), [(Offset(7, 9), 9), (Offset(7, 9), 6)])
-def test_nothing_is_unread_at_the_tail_or_past_it(cursor: Offset, tail: int) -> None:
+def test_cursor_at_or_past_the_tail_has_no_unread_bytes(cursor: Offset, tail: int) -> None:
     assert unread_from(cursor, stream(tail)) is None
 
 

@@ -70,7 +70,7 @@ def test_append_succeeds_with_a_damaged_wake_stream(how: str) -> None:
     assert view.reason is None
 
 
-def test_damaged_unread_stream_is_skipped_and_shown(how: str) -> None:
+def test_claim_skips_a_damaged_stream_that_the_view_reports(how: str) -> None:
     world = made()
     world.append_to(A, B)
     damage(world, A, how)
@@ -95,7 +95,7 @@ def test_webhook_with_only_damaged_streams_becomes_idle(how: str) -> None:
     assert [stream.path for stream in view.streams] == [B]
 
 
-def test_delete_ends_a_wake_whose_other_stream_is_damaged(how: str) -> None:
+def test_wake_ends_when_its_last_undamaged_stream_is_deleted(how: str) -> None:
     world = made()
     world.append_to(A, B)
     damage(world, A, how)
@@ -194,7 +194,7 @@ def test_cursor_of_an_earlier_incarnation_makes_the_whole_stream_unread() -> Non
     assert (world.due(), world.subscription().wake) == ({}, None)
 
 
-def test_cursor_past_the_tail_counts_as_the_tail() -> None:
+def test_cursor_past_the_tail_leaves_nothing_unread() -> None:
     world = made()
     world.append_to(A, A)
     world.states[A].tail = 0  # a repair has truncated the stream

@@ -18,7 +18,7 @@ from durable_streams_server.protocol.subscriptions.commands import (
 from tests.protocol.subscriptions.world import A, World
 
 
-def test_unsubscribe_ends_everything_and_a_new_subscription_starts_empty(woken: World) -> None:
+def test_subscription_recreated_after_unsubscribe_starts_empty(woken: World) -> None:
     first = woken.subscription()
     changes = woken.decide(Unsubscribe("s")).changes
     assert changes == (Unsubscribed("s", first.incarnation),)

@@ -93,7 +93,7 @@ def test_callback_during_backoff_begins_the_lease(hooked: World) -> None:
     assert hooked.wake().problem is None
 
 
-def test_append_after_the_snapshot_causes_another_wake(hooked: World) -> None:
+def test_append_after_the_delivery_snapshot_begins_another_wake(hooked: World) -> None:
     snapshot = hooked.tail(A)
     hooked.append_to(A, B)
     hooked.do(hooked.acknowledging((A, snapshot), done=True))

@@ -26,7 +26,7 @@ def test_set_cursor_changes_the_draft_but_not_the_subscription(woken: World) -> 
     assert draft.finish() == (CursorsMoved("s", ((A, offset),)),)
 
 
-def test_cursors_are_yielded_in_queue_order(woken: World) -> None:
+def test_draft_yields_cursors_in_queue_order(woken: World) -> None:
     woken.streams(C)
     woken.append_to(B)
     draft, subscription = draft_of(woken), woken.subscription()

@@ -60,20 +60,20 @@ def inspect(world: World, id_: str) -> View:
     return cast(View, world.decide(Inspect(id_)).outcome)
 
 
-def test_append_to_a_stream_with_a_crowd_adds_a_feed_entry_and_no_wake(crowd: World) -> None:
+def test_append_watched_by_many_subscriptions_adds_only_a_feed_entry(crowd: World) -> None:
     assert kinds(crowd, A) == [Appended, News]
     assert all(crowd.subscription(id_).wake is None for id_ in IDS)
     assert crowd.events() == []
 
 
-def test_append_to_a_stream_unread_by_its_crowd_adds_no_subscription_change(crowd: World) -> None:
+def test_append_to_a_stream_unread_by_all_adds_no_feed_entry(crowd: World) -> None:
     crowd.append_to(A)
     assert kinds(crowd, A) == [Appended]
     take_all(crowd)
     assert kinds(crowd, A) == [Appended]
 
 
-def test_feed_entry_is_applied_to_a_crowd_in_slices(crowd: World) -> None:
+def test_feed_entry_is_applied_to_many_subscriptions_in_slices(crowd: World) -> None:
     crowd.append_to(A, A)
     ids, last = crowd.subscriptions.to_take(2)
     assert (len(ids), last) == (2, None)
@@ -111,7 +111,7 @@ def test_command_for_a_subscription_applies_its_feed_entries_first(crowd: World)
     assert crowd.due("t") == {A: 0}
 
 
-def test_append_after_an_ack_of_the_tail_adds_a_feed_entry_again(crowd: World) -> None:
+def test_append_after_an_ack_of_the_tail_adds_another_feed_entry(crowd: World) -> None:
     crowd.append_to(A)
     take_all(crowd)
     crowd.claim("s")
@@ -162,7 +162,7 @@ def test_feed_entry_skips_a_deleted_subscription(crowd: World) -> None:
     assert crowd.due("t") == {A: 0}
 
 
-def test_delete_of_a_stream_with_a_crowd_adds_a_feed_entry(crowd: World) -> None:
+def test_delete_of_a_stream_with_many_subscriptions_adds_a_feed_entry(crowd: World) -> None:
     crowd.append_to(A)
     take_all(crowd)
     changes = crowd.decide(Delete(A)).changes
@@ -183,7 +183,7 @@ def test_recreated_stream_is_unread_from_its_beginning(crowd: World) -> None:
         assert inspect(crowd, id_).streams[0].acked == crowd.states[A].name(0)
 
 
-def test_feed_entry_is_not_lost_when_a_crowd_shrinks(crowd: World) -> None:
+def test_feed_entry_is_applied_even_after_some_subscriptions_are_deleted(crowd: World) -> None:
     crowd.append_to(A)
     crowd.do(Unsubscribe("u"))
     # Two watchers are not a crowd, so the append to B wakes them in its own record.
@@ -193,7 +193,7 @@ def test_feed_entry_is_not_lost_when_a_crowd_shrinks(crowd: World) -> None:
     assert (crowd.due("s"), crowd.due("t")) == ({A: 0, B: 0}, {A: 0, B: 0})
 
 
-def test_document_restores_the_feed(crowd: World) -> None:
+def test_feed_is_restored_from_its_document(crowd: World) -> None:
     crowd.append_to(A, B)
     document = crowd.subscriptions.document("news")
     assert document is not None
@@ -203,7 +203,7 @@ def test_document_restores_the_feed(crowd: World) -> None:
     assert list(again.feed.after(0, ROOT)) == list(crowd.subscriptions.feed.after(0, ROOT))
 
 
-def test_feed_entry_outside_the_stream_root_waits_until_the_root_returns(crowd: World) -> None:
+def test_feed_entry_outside_the_stream_root_waits_for_its_root(crowd: World) -> None:
     crowd.append_to(A)
     crowd.subscriptions.move("/other")
     assert crowd.subscriptions.to_take(9) == ((), None)
@@ -212,7 +212,7 @@ def test_feed_entry_outside_the_stream_root_waits_until_the_root_returns(crowd: 
     assert crowd.due("s") == {A: 0}
 
 
-def test_events_of_one_slice_share_one_append(crowd: World) -> None:
+def test_wake_events_of_one_feed_slice_share_one_append(crowd: World) -> None:
     crowd.append_to(A)
     changes = crowd.decide(TakeNews(IDS, 1)).changes
     appended = [change for change in changes if isinstance(change, Appended)]

@@ -12,7 +12,7 @@ from tests.protocol.subscriptions.world import JSON, LEASE, OPENING, POOL, ROOT,
 from tests.requests import NOW, SECOND, append, create, fork_of
 
 
-def test_append_cursor_wake_and_event_share_one_record(world: World) -> None:
+def test_append_and_the_wake_that_it_causes_share_one_record(world: World) -> None:
     world.subscribe()
     tail = world.tail(A)
     changes = world.append_to(A).changes
@@ -62,7 +62,7 @@ def test_append_to_second_stream_adds_a_cursor_and_no_wake(world: World) -> None
     assert world.due() == {A: 0, B: 0}
 
 
-def test_append_during_a_held_wake_begins_no_wake(world: World) -> None:
+def test_append_during_a_claimed_wake_begins_no_other_wake(world: World) -> None:
     world.subscribe()
     world.append_to(A)
     world.claim()
@@ -71,7 +71,7 @@ def test_append_during_a_held_wake_begins_no_wake(world: World) -> None:
     assert len(world.events()) == 1
 
 
-def test_close_without_data_wakes_nobody(world: World) -> None:
+def test_close_without_data_wakes_no_subscription(world: World) -> None:
     world.subscribe()
     assert len(world.decide(append(A, closes=True)).changes) == 1
     assert world.subscription().wake is None
@@ -83,7 +83,7 @@ def test_close_with_data_adds_a_cursor(world: World) -> None:
     assert world.due() == {A: 0}
 
 
-def test_append_wakes_every_watcher(world: World) -> None:
+def test_append_wakes_every_subscription_of_its_stream(world: World) -> None:
     world.subscribe("s")
     world.subscribe("t", streams=["events/a"])
     world.subscribe("u", type="webhook", pattern="**")
@@ -103,7 +103,7 @@ def test_existing_stream_is_linked_at_its_tail(world: World) -> None:
     assert world.due() == {A: tail}
 
 
-def test_later_stream_is_linked_at_its_start(world: World) -> None:
+def test_stream_created_after_its_link_is_unread_from_its_start(world: World) -> None:
     world.subscribe(pattern="events/*", streams=["else/x"])
     path = f"{ROOT}/else/x"
     assert [type(change) for change in world.decide(create(C, JSON)).changes] == [Created]
@@ -134,7 +134,7 @@ def test_fork_is_linked_at_its_fork_point(world: World) -> None:
     assert cursor.incarnation == world.states[A].incarnation
 
 
-def test_fork_with_a_body_adds_a_cursor(world: World) -> None:
+def test_fork_created_with_a_body_is_unread_from_its_fork_point(world: World) -> None:
     world.subscribe(pattern="forks/*")
     fork = f"{ROOT}/forks/f"
     world.do(append(A, b"[1,2]", JSON), create(fork, JSON, b"3", fork=fork_of(A)))
@@ -154,7 +154,7 @@ def test_delete_drops_the_cursor_and_ends_an_unclaimed_wake(world: World) -> Non
     assert world.subscription().due[A] == parse(world.states[A].name(0))
 
 
-def test_delete_does_not_end_a_wake_that_has_other_unread_streams_or_a_holder(world: World) -> None:
+def test_delete_does_not_end_a_claimed_wake_or_one_with_other_streams(world: World) -> None:
     world.subscribe()
     world.append_to(A, B)
     world.do(Delete(A))
@@ -166,7 +166,7 @@ def test_delete_does_not_end_a_wake_that_has_other_unread_streams_or_a_holder(wo
     assert world.wake().holder == "w"
 
 
-def test_soft_delete_drops_the_cursor(world: World) -> None:
+def test_soft_delete_of_a_stream_drops_its_cursor(world: World) -> None:
     world.subscribe()
     world.append_to(A)
     world.do(create(f"{ROOT}/f", None, fork=fork_of(A)))
@@ -176,7 +176,7 @@ def test_soft_delete_drops_the_cursor(world: World) -> None:
     assert world.subscription().wake is None
 
 
-def test_expiry_drops_the_cursor(world: World) -> None:
+def test_expiry_of_a_stream_drops_its_cursor(world: World) -> None:
     world.subscribe()
     world.do(create(C, JSON, b"1", lifetime=Lifetime(ttl=5)))
     world.forward(6 * SECOND)
@@ -228,7 +228,7 @@ def test_first_registry_event_wakes_watchers_of_the_registry() -> None:
     assert world.due() == {path: 0}
 
 
-def test_append_after_an_ended_lease_does_not_end_the_held_wake(world: World) -> None:
+def test_append_after_an_ended_lease_does_not_end_the_claimed_wake(world: World) -> None:
     world.subscribe()
     world.append_to(A)
     world.claim()

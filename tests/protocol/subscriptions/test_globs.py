@@ -172,7 +172,7 @@ def naive(pattern: str) -> re.Pattern[str]:
 
 
 @given(st.lists(patterns, max_size=8), st.lists(paths, min_size=1, max_size=4), st.data())
-def test_index_agrees_with_a_naive_matcher(
+def test_pattern_index_agrees_with_a_naive_matcher(
     some: list[str], paths: list[str], data: st.DataObject
 ) -> None:
     globs: Globs[int] = Globs()

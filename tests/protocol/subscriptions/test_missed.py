@@ -68,7 +68,7 @@ def missed(world: World, id_: str = "s") -> tuple[int, int]:
     return subscription.missed, subscription.missed_again
 
 
-def test_append_records_that_a_full_subscription_misses_the_stream(
+def test_append_beyond_the_cursor_limit_is_recorded_as_missed(
     full: World,
 ) -> None:
     full.forward(1)
@@ -79,7 +79,7 @@ def test_append_records_that_a_full_subscription_misses_the_stream(
     assert full.append_to(C).changes[1:] == ()  # the stream is missed already
 
 
-def test_append_to_an_unread_stream_of_a_full_subscription_is_not_missed(full: World) -> None:
+def test_append_to_a_stream_with_a_cursor_is_never_missed(full: World) -> None:
     assert [type(change) for change in full.append_to(A).changes] == [Appended]
     full.do(Delete(A))
     assert full.due() == {B: 0}
@@ -88,7 +88,7 @@ def test_append_to_an_unread_stream_of_a_full_subscription_is_not_missed(full: W
     assert (full.due(), missed(full)) == ({B: 0, A: 0}, (0, 0))
 
 
-def test_recall_adds_cursors_at_the_beginning_of_missed_streams_and_wakes(full: World) -> None:
+def test_recall_adds_cursors_of_missed_streams_and_begins_a_wake(full: World) -> None:
     since = append_later(full, C)
     work(full)
     full.forward(1)
@@ -104,7 +104,7 @@ def test_recall_adds_cursors_at_the_beginning_of_missed_streams_and_wakes(full: 
     assert missed(full) == (0, 0)
 
 
-def test_recall_stops_when_half_of_the_room_for_cursors_is_used(full: World) -> None:
+def test_recall_stops_at_half_of_the_cursor_limit(full: World) -> None:
     append_later(full, C)
     append_later(full, D)
     work(full)
@@ -157,7 +157,7 @@ def test_recall_adds_the_cursor_of_a_fork_at_its_fork_point(full: World) -> None
     assert full.due() == {fork: 2}
 
 
-def test_recall_for_an_earlier_incarnation_changes_nothing(full: World) -> None:
+def test_recall_for_a_deleted_subscription_does_not_change_its_successor(full: World) -> None:
     append_later(full, C)
     old = full.subscription().incarnation
     full.do(Unsubscribe("s"))
@@ -195,7 +195,7 @@ def test_recall_adds_an_unreadable_stream_at_offset_zero(full: World) -> None:
     assert (stream.path, stream.acked) == (C, str(ZERO))
 
 
-def test_missed_feed_entry_counts_from_the_time_of_its_append(full: World) -> None:
+def test_missed_feed_entry_has_the_time_of_its_append(full: World) -> None:
     full.subscriptions.crowd = 0
     since = append_later(full, C)
     full.forward(5_000_000)
@@ -211,7 +211,7 @@ def test_missed_feed_entry_counts_from_the_time_of_its_append(full: World) -> No
     assert full.due() == {C: 0}
 
 
-def test_missed_older_feed_entry_sets_since_and_again_to_its_time(full: World) -> None:
+def test_missed_older_feed_entry_moves_the_missed_times_back(full: World) -> None:
     early = full.now
     full.subscriptions.apply(Missed("s", early + 10, early + 20, ROOT))
     full.forward(5)
@@ -264,7 +264,7 @@ def test_missed_times_of_one_stream_root_do_not_affect_another(full: World) -> N
     assert subscription.missed == since
 
 
-def test_view_shows_that_streams_are_missed(full: World) -> None:
+def test_view_shows_that_a_subscription_missed_streams(full: World) -> None:
     append_later(full, C)
     view = cast(View, full.decide(Inspect("s")).outcome)
     assert (view.status, view.reason) == ("failed", "too_many_streams")

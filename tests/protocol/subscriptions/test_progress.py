@@ -101,7 +101,7 @@ def test_pull_wake_events_without_progress_are_appended_with_growing_delays(
     assert (len(pulled.events()), pulled.wake().next_attempt) == (3, None)
 
 
-def test_tend_ends_a_put_off_wake_without_unread_bytes(pulled: World) -> None:
+def test_tend_ends_a_delayed_wake_without_unread_bytes(pulled: World) -> None:
     for _ in range(2):
         pulled.claim()
         done(pulled)
@@ -143,7 +143,7 @@ def test_retry_delivers_the_snapshot_of_the_first_attempt(hooked: World) -> None
     assert hooked.due() == {A: 2, B: 0}
 
 
-def test_retry_without_a_stored_snapshot_is_another_wake(hooked: World) -> None:
+def test_retry_without_a_stored_snapshot_begins_another_wake(hooked: World) -> None:
     first = begin_delivery(hooked)
     hooked.do(Undelivered(first.grant, NOW + SECOND, "unreachable", None))
     hooked.forward(SECOND)
@@ -153,7 +153,7 @@ def test_retry_without_a_stored_snapshot_is_another_wake(hooked: World) -> None:
     assert hooked.wake().attempts == 1
 
 
-def test_retry_after_a_callback_with_progress_is_another_wake(hooked: World) -> None:
+def test_retry_after_a_callback_with_progress_begins_another_wake(hooked: World) -> None:
     hooked.append_to(A)
     first = begin_delivery(hooked)
     hooked.do(hooked.acknowledging((A, hooked.states[A].name(2))))
@@ -182,7 +182,7 @@ def test_failed_delivery_ends_a_wake_whose_stream_is_deleted(hooked: World) -> N
     assert hooked.subscription().wake is None
 
 
-def test_new_wake_stream_gets_no_event_of_a_put_off_wake(pulled: World) -> None:
+def test_new_wake_stream_gets_no_event_of_a_delayed_wake(pulled: World) -> None:
     for _ in range(2):
         pulled.claim()
         done(pulled)
@@ -201,7 +201,7 @@ def test_failed_delivery_ends_a_wake_without_unread_bytes(hooked: World) -> None
     assert hooked.subscription().wake is None
 
 
-def test_wake_of_an_earlier_opening_is_renamed_before_delivery(hooked: World) -> None:
+def test_wake_begun_before_a_restart_gets_a_new_id_before_delivery(hooked: World) -> None:
     first = begin_delivery(hooked)  # the process then dies before the response
     hooked.subscriptions.opening = "later"
     hooked.append_to(A)
@@ -212,7 +212,7 @@ def test_wake_of_an_earlier_opening_is_renamed_before_delivery(hooked: World) ->
     assert hooked.decide(Deliver(first.grant)).outcome == Done()
 
 
-def test_claim_renames_a_wake_of_an_earlier_opening(pulled: World) -> None:
+def test_claim_gives_a_new_id_to_a_wake_begun_before_a_restart(pulled: World) -> None:
     """Another worker may have claimed the same wake before an older copy of the store was restored."""
     earlier = pulled.wake().wake_id
     pulled.subscriptions.opening = "later"
@@ -245,7 +245,9 @@ def test_delivery_without_response_begins_a_lease(hooked: World) -> None:
 
 
 @pytest.mark.parametrize("end", ["done", "release", "lease over", "takeover"])
-def test_wakes_list_all_streams_in_turn(monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+def test_successive_wakes_list_all_streams_in_turn(
+    monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
     monkeypatch.setattr(views, "MAX_LISTED", 3)
     monkeypatch.setattr(context, "MAX_LISTED", 3)
     world = World()

@@ -55,7 +55,7 @@ def test_document_of_a_webhook_omits_signing_if_it_is_unknown() -> None:
     assert render.subscription(view(HOOKED), (), relative, None)["webhook"] == {"url": HOOK}
 
 
-def test_document_with_a_truncated_list_says_so() -> None:
+def test_document_shows_that_its_list_of_streams_is_truncated() -> None:
     assert "streams_truncated" not in render.subscription(view(PULL), (), relative, None)
     assert render.subscription(view(PULL), (), relative, None, True)["streams_truncated"] is True
 

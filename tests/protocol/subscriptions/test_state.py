@@ -9,7 +9,7 @@ from tests.protocol.subscriptions.world import A, B
 from tests.requests import NOW, SECOND
 
 
-def test_cursor_at_the_tail_is_not_kept() -> None:
+def test_cursor_that_moves_to_the_tail_is_removed() -> None:
     subscriptions = subscriptions_with(subscribed("s"), CursorsMoved("s", ((A, Offset(1, 2)),)))
     subscription = subscriptions.apply(CursorsMoved("s", ((A, None), (B, None))))
     assert subscription is not None

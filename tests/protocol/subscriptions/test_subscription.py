@@ -36,7 +36,7 @@ def test_links_are_relative_to_the_stream_root_when_it_changes() -> None:
     assert [each.id for each in subscriptions.announcing("/other/wake/pool")] == ["s"]
 
 
-def test_cursors_outside_the_root_are_restored_when_their_root_returns() -> None:
+def test_cursors_outside_the_stream_root_return_with_their_root() -> None:
     subscriptions = linked()
     assert moved(subscriptions, "/other").due == {}
     kept = subscriptions.document("subscription/s")
@@ -48,7 +48,7 @@ def test_cursors_outside_the_root_are_restored_when_their_root_returns() -> None
     assert back.aside == {}
 
 
-def test_replayed_change_moves_a_cursor_outside_the_present_root() -> None:
+def test_replayed_change_moves_a_cursor_outside_the_stream_root() -> None:
     subscriptions = linked()
     subscriptions.move("/other")
     subscriptions.apply(CursorsMoved("s", ((A, None),)))

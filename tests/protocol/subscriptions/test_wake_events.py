@@ -43,7 +43,7 @@ def test_event_is_appended_after_the_fork_point_of_a_wake_stream(world: World) -
     assert world.announced(OTHER) == [("s", "events/a", 1)]
 
 
-def test_new_wake_stream_gets_no_event_of_a_held_wake(world: World) -> None:
+def test_new_wake_stream_gets_no_event_of_a_claimed_wake(world: World) -> None:
     world.subscribe(wake_stream="wake/other")
     world.append_to(A)
     world.claim()
@@ -88,7 +88,7 @@ def test_record_that_closes_a_wake_stream_appends_no_event_to_it(world: World) -
     assert world.events(OTHER) == [1]
 
 
-def test_wake_stream_is_linked_explicitly_but_by_no_pattern(world: World) -> None:
+def test_wake_stream_can_be_linked_explicitly_but_not_by_pattern(world: World) -> None:
     world.subscribe("s")
     world.subscribe("t", pattern="**", wake_stream="wake/other")
     world.subscribe("u", type="webhook", streams=["wake/pool"])
@@ -113,7 +113,7 @@ def test_pattern_drops_a_stream_that_becomes_a_wake_stream(
     assert world.due("s") == {POOL: tail}
 
 
-def test_one_record_holds_the_events_of_a_chain_of_wake_streams(world: World) -> None:
+def test_one_append_announces_wakes_along_a_chain_of_wake_streams(world: World) -> None:
     world.subscribe("s")
     world.streams(OTHER, f"{ROOT}/wake/third")
     world.subscribe("t", streams=["wake/pool"], wake_stream="wake/other")
@@ -133,7 +133,7 @@ def test_loop_between_wake_streams_ends_after_one_event_each(world: World) -> No
     assert (len(world.events(POOL)), len(world.events(OTHER))) == (1, 1)
 
 
-def test_next_wake_after_done_is_announced_once_to_watchers_of_the_wake_stream(
+def test_done_announces_the_next_wake_once_to_dependent_subscriptions(
     world: World,
 ) -> None:
     world.streams(OTHER)

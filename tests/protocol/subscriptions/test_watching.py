@@ -37,7 +37,7 @@ def test_cache_of_watchers_is_bounded(
     assert len(subscriptions._watching._remembered) <= 10
 
 
-def test_subscription_linked_twice_is_one_watcher() -> None:
+def test_subscription_linked_twice_is_listed_once_as_watcher() -> None:
     subscriptions = subscriptions_with(subscribed("s", streams=["events/a"], pattern="events/*"))
     assert watcher_ids(subscriptions, A) == ["s"]
 
@@ -68,7 +68,7 @@ def test_subscriptions_can_share_a_wake_stream() -> None:
     assert subscriptions.announcing(POOL) == []
 
 
-def test_path_that_shares_only_a_prefix_with_the_root_is_outside() -> None:
+def test_path_that_only_begins_like_the_stream_root_is_outside() -> None:
     subscriptions = subscriptions_with(subscribed("s", pattern="**"))
     assert watcher_ids(subscriptions, "/v1/streams/a") == []
     assert watcher_ids(subscriptions, "/v1/stream") == []

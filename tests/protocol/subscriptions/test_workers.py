@@ -53,7 +53,7 @@ def test_claim_without_a_wake_is_refused(world: World) -> None:
     world.refused(Claim("s", "w"), Conflict, "NOTHING_TO_CLAIM")
 
 
-def test_claim_of_a_held_wake_is_refused_with_its_holder(woken: World) -> None:
+def test_refused_claim_of_a_claimed_wake_names_its_worker(woken: World) -> None:
     woken.claim(worker="one")
     for worker in ("two", "one"):
         error = woken.refused(Claim("s", worker), AlreadyClaimed, "ALREADY_CLAIMED")
@@ -64,7 +64,7 @@ def test_claim_of_a_webhook_subscription_is_refused(hooked: World) -> None:
     hooked.refused(Claim("s", "w"), BadRequest, "NOT_PULL_WAKE")
 
 
-def test_claim_by_another_worker_begins_the_next_wake_once_the_lease_has_ended(
+def test_claim_after_an_ended_lease_begins_the_next_wake(
     woken: World,
 ) -> None:
     woken.claim(worker="one")
@@ -267,7 +267,7 @@ def test_request_of_a_deleted_subscription_is_fenced_once_its_id_is_used_again(
 
 
 @pytest.mark.parametrize("moment", ["unclaimed", "over", "done"])
-def test_request_about_a_wake_that_nobody_holds_is_fenced(woken: World, moment: str) -> None:
+def test_request_about_an_unclaimed_or_ended_wake_is_fenced(woken: World, moment: str) -> None:
     if moment == "unclaimed":
         commands = [woken.acknowledging(done=True), release(woken)]
     else:
@@ -282,5 +282,5 @@ def test_request_about_a_wake_that_nobody_holds_is_fenced(woken: World, moment: 
 
 
 @pytest.mark.parametrize("kind", [Fenced, AlreadyClaimed])
-def test_fenced_and_already_claimed_have_status_409(kind: type[StreamError]) -> None:
+def test_fenced_and_already_claimed_errors_have_status_409(kind: type[StreamError]) -> None:
     assert kind("").status == 409
