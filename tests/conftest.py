@@ -4,6 +4,7 @@ A test that needs more than half a second has the mark `slow` with its reason, b
 tests without this mark.
 """
 
+import os
 from collections import defaultdict
 
 import pytest
@@ -26,6 +27,8 @@ REASONS = {
     "tests/mounted/": "runs the official suite below a mount",
     "tests/proxies/": "starts proxies",
 }
+#: Files whose single tests take long, so that each may run in another process.
+LONG = ("tests/conformance/", "tests/crash/", "tests/interop/", "tests/mounted/")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -43,6 +46,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         mark = item.get_closest_marker("slow")
         if mark is not None:
             item.user_properties.append(("slow", mark.args[0]))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers > 1:
+        items[:] = deal(items, workers)
+
+
+def deal(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
+    """Returns the tests in an order whose equal parts, one for each worker, take about the same time.
+
+    xdist gives each worker one part, and a worker that has finished its part takes tests from the end of another's. Slow tests are at the
+    beginning of each part, so that none of them is the last to start. Tests of one file stay together because they share fixtures, except for
+    tests that need a minute together.
+    """
+    units: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        units.setdefault(item.nodeid if file.startswith(LONG) else file, []).append(item)
+    ordered = sorted(units.values(), key=lambda unit: unit[0].get_closest_marker("slow") is None)
+    return [item for start in range(workers) for unit in ordered[start::workers] for item in unit]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
