@@ -4,6 +4,7 @@ A test that needs more than half a second has the mark `slow` with its reason, b
 tests without this mark.
 """
 
+import gc
 import os
 from collections import defaultdict
 
@@ -12,20 +13,46 @@ import pytest
 SHOWN = 20
 #: Why all tests of a folder or file are slow. The first prefix that fits counts.
 REASONS = {
+    "tests/benchmarks/test_live.py": "measures a real server for a moment",
+    "tests/benchmarks/test_subscriptions.py": "measures a real server for a moment",
     "tests/browser/": "starts Chromium",
+    "tests/cli/": "runs the command as a process of its own",
     "tests/compatibility/": "opens directories of an earlier version with several servers",
     "tests/conformance/": "runs the official suite, most of which waits for long-polls",
     "tests/crash/": "kills servers, or simulates hundreds of crashes",
     "tests/damage/": "damages, checks and repairs many directories",
     "tests/delivery/": "runs trials with servers, workers and receivers in real time",
+    "tests/docs/test_docs.py::test_python": "runs the programs of the page",
+    "tests/docs/test_docs.py::test_readme": "runs the programs of the page",
+    "tests/docs/test_subscription_programs.py": "runs the programs of the page while it kills the server",
     "tests/examples/": "runs each example as a program of its own",
     "tests/extremes/": "sends every extreme value, then restarts the server",
     "tests/hostile/": "runs every kind of hostile client for some seconds",
     "tests/hosts/": "starts and stops host servers",
+    "tests/http/asgi/test_http2": "sends thousands of requests over TLS",
+    "tests/http/test_fuzz.py": "tries many conversations, each cut at every octet",
+    "tests/http/test_garbage.py": "runs the garbage collector after each request",
+    "tests/http/test_semantics.py": "sends each request to several host servers",
     "tests/interop/": "runs npm packages and official clients against servers",
     "tests/memory/": "measures the memory of a server that has much data",
     "tests/mounted/": "runs the official suite below a mount",
+    "tests/protocol/json/test_split.py": "splits bodies of many MiB",
+    "tests/protocol/subscriptions/test_globs.py": "compares the cost of many patterns with that of few",
+    "tests/protocol/test_ancestry.py": "builds very long chains of forks",
     "tests/proxies/": "starts proxies",
+    "tests/storage/files/test_states.py::test_deep_forks": "makes forks at the limit of depth",
+    "tests/streams/test_file_store.py": "opens stores with every extreme setting",
+    "tests/streams/test_forked_copy.py": "forks processes",
+    "tests/streams/test_properties.py": "compares thousands of random operations with a model",
+    "tests/storage/files/test_store_properties.py": "compares thousands of random operations with a model",
+    "tests/subscriptions/test_client_cleanup.py": "cancels an exchange at every step",
+    "tests/subscriptions/test_end_to_end.py": "kills servers, and waits for leases and retries",
+    "tests/subscriptions/test_receiver.py": "signs and verifies thousands of deliveries",
+    "tests/subscriptions/test_secrets.py": "starts servers, and reads all that they log",
+    "tests/subscriptions/test_service_model.py": "compares thousands of random operations with a model",
+    "tests/subscriptions/test_slots": "compares thousands of random operations with a model, or traces each line",
+    "tests/test_install.py": "builds a wheel and installs it",
+    "tests/test_log.py": "logs every character of Unicode",
 }
 #: Files whose single tests take long, so that each may run in another process.
 LONG = ("tests/conformance/", "tests/crash/", "tests/interop/", "tests/mounted/")
@@ -49,6 +76,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if workers > 1:
         items[:] = deal(items, workers)
+
+
+def pytest_collection_finish() -> None:
+    """Takes the modules of all tests out of the garbage collector's sight, because some tests run it hundreds of times."""
+    gc.collect()
+    gc.freeze()
 
 
 def deal(items: list[pytest.Item], workers: int) -> list[pytest.Item]:

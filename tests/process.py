@@ -6,9 +6,13 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from tests import prefork
+from tests.prefork import ForkedProcess
 
 COMMAND = [sys.executable, "-c", "from durable_streams_server.cli import main; main()"]
 START_TIMEOUT = 20.0
@@ -19,7 +23,7 @@ STOP_TIMEOUT = 10.0
 class ServerProcess:
     """A running server and the URL at which it listens."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | ForkedProcess
     url: str
 
 
@@ -35,18 +39,11 @@ def launch(
         largest_file: maximum bytes of one file. The server cannot raise this limit.
     """
     limits = {resource.RLIMIT_NOFILE: handles, resource.RLIMIT_FSIZE: largest_file}
-
-    def limit() -> None:
-        for kind, value in limits.items():
-            if value is not None:
-                resource.setrlimit(kind, (value, value))
-
     address = () if "--uds" in flags else ("--port", "0")
-    process = subprocess.Popen(
-        [*COMMAND, "serve", *address, *flags],
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=limit if any(limits.values()) else None,
+    process = prefork.start(
+        ["serve", *address, *flags],
+        pipes_output=True,
+        limits={kind: limit for kind, limit in limits.items() if limit is not None},
     )
     try:
         yield ServerProcess(process, address_of(process))
@@ -69,7 +66,7 @@ def serve(
         assert server.process.wait(STOP_TIMEOUT) == 0
 
 
-def address_of(process: subprocess.Popen[str]) -> str:
+def address_of(process: subprocess.Popen[str] | ForkedProcess) -> str:
     """Waits until a server listens, and returns the URL that it has printed."""
     watchdog = threading.Timer(START_TIMEOUT, process.kill)
     watchdog.start()
@@ -82,3 +79,13 @@ def address_of(process: subprocess.Popen[str]) -> str:
     finally:
         watchdog.cancel()
     raise AssertionError("the server ended before it listened")
+
+
+def run(*arguments: str, timeout: float = 20) -> subprocess.CompletedProcess[str]:
+    """Runs the command until it exits, and returns its exit code and its output."""
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        process = prefork.start(arguments, stdout=output.fileno(), stderr=errors.fileno())
+        code = process.wait(timeout)
+        output.seek(0)
+        errors.seek(0)
+        return subprocess.CompletedProcess(arguments, code, output.read(), errors.read())

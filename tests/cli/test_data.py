@@ -7,16 +7,11 @@ from pathlib import Path
 
 import httpx
 
-from tests.process import COMMAND, launch, serve
+from tests.process import launch, run, serve
 
 STREAM = "/v1/stream/a"
 OTHER = "/v1/stream/b"
 TEXT = {"content-type": "text/plain"}
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs the command until it exits."""
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=20)
 
 
 def test_streams_survive_a_stop_and_a_kill(tmp_path: Path) -> None:

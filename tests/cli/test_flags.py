@@ -10,15 +10,10 @@ from click.testing import CliRunner
 
 from durable_streams_server.cli import main
 from tests.commands import run_all
-from tests.process import COMMAND, serve
+from tests.process import COMMAND, run, serve
 
 STREAM = "/v1/stream/a"
 TEXT = {"content-type": "text/plain"}
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs the command until it exits."""
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=20)
 
 
 BAD: Final = [

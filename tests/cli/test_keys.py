@@ -18,16 +18,11 @@ from durable_streams_server.storage.files.catalog import LmdbCatalog
 from durable_streams_server.storage.files.wal_sizes import MIN_SIZE
 from durable_streams_server.streams.file_store import FileBackedStreamStore
 from durable_streams_server.webhooks import WebhookVerificationError, verify
-from tests.process import COMMAND, ServerProcess, serve
+from tests.process import COMMAND, ServerProcess, run, serve
 from tests.subscriptions.receivers import Receiver, receiver
 
 BASE = "/v1/stream"
 JSON = {"content-type": "application/json"}
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs the command until it exits."""
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=20)
 
 
 def rows(shown: subprocess.CompletedProcess[str]) -> list[list[str]]:

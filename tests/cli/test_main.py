@@ -1,17 +1,10 @@
 """The command `durable-streams-server`: its default command, its help, and mistyped commands."""
 
-import subprocess
-
 import pytest
 from click.testing import CliRunner
 
 from durable_streams_server.cli import main
-from tests.process import COMMAND
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs the command until it exits."""
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=20)
+from tests.process import run
 
 
 def test_serve_is_the_default_command() -> None:

@@ -14,15 +14,10 @@ import pytest
 
 from durable_streams_server import StreamStore
 from durable_streams_server.cli.serve import _close
-from tests.process import COMMAND, serve
+from tests.process import COMMAND, run, serve
 
 STREAM = "/v1/stream/a"
 TEXT = {"content-type": "text/plain"}
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs the command until it exits."""
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=20)
 
 
 def test_serve_prints_its_address_and_that_streams_are_in_memory() -> None:

@@ -10,42 +10,21 @@ The file of a clock holds eight bytes: the microseconds to add to the machine's 
 change takes effect immediately.
 """
 
-import contextlib
 import gc
-import importlib
 import json
 import mmap
 import os
-import pkgutil
 import ssl
 import struct
 import sys
 import time
 from typing import Any, NoReturn
 
-import durable_streams_server
 from durable_streams_server.cli.main import main
 from durable_streams_server.streams.clock import SystemClock
+from tests.prefork import import_everything
 
-#: Modules of other packages that a server imports when it first needs them.
-LATE = ("anyio._backends._asyncio", "uvicorn.lifespan.on", "uvloop")
 OFFSET = struct.Struct("<q")
-
-
-def import_everything() -> None:
-    """Imports all modules that a server may need."""
-    name = durable_streams_server.__name__
-    for module in pkgutil.walk_packages(durable_streams_server.__path__, f"{name}."):
-        if not module.name.startswith((f"{name}.testing", f"{name}.__main__")):
-            importlib.import_module(module.name)
-    for late in LATE:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(late)
-    trusted = (
-        ssl.create_default_context()
-    )  # loading it takes long, and no webhook of a trial uses TLS
-    ssl.create_default_context = lambda *_, **__: trusted
-    gc.freeze()  # so that garbage collections in the children do not copy shared memory
 
 
 def shift_clock(path: str) -> None:
@@ -81,6 +60,11 @@ def run_in_child(command: dict[str, Any]) -> NoReturn:
 def run_commands() -> None:
     """Reads and runs commands until the standard input ends."""
     import_everything()
+    trusted = (
+        ssl.create_default_context()
+    )  # loading it takes long, and no webhook of a trial uses TLS
+    ssl.create_default_context = lambda *_, **__: trusted
+    gc.freeze()  # so that garbage collections in the children do not copy shared memory
     print("ready", flush=True)
     for line in sys.stdin:
         command = json.loads(line)

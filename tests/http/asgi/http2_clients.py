@@ -23,6 +23,7 @@ from durable_streams_server.http.limits.admission import Admission
 from durable_streams_server.http.limits.timeouts import Timeouts
 from tests.http.certificates import Certificate
 from tests.http.socket_driver import Wire, until
+from tests.prefork import ForkedProcess
 from tests.process import ServerProcess
 
 A = "/v1/stream/a"
@@ -50,7 +51,7 @@ def http2_client(
     )
 
 
-def memory_of(process: subprocess.Popen[str]) -> int:
+def memory_of(process: subprocess.Popen[str] | ForkedProcess) -> int:
     """Returns the bytes of memory that a process uses."""
     pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
