@@ -9,6 +9,8 @@ STAMPS := .stamps
 # Processes that run tests side by side. Many tests wait for clients and servers, so there are more processes than two cores.
 JOBS ?= 4
 PARALLEL := -n $(JOBS) --dist worksteal
+# The folders that mirror the source, without the command line, whose tests start processes.
+UNIT := $(addprefix tests/,protocol storage streams subscriptions http testing docs) $(wildcard tests/test_*.py)
 
 .PHONY: help serve test unit lint format rooms conformance interop browser crash damage subscriptions fuzz extremes hostile planted bench compare profile lock clean
 
@@ -22,7 +24,7 @@ test: lint $(STAMPS)/node $(STAMPS)/debian ## Run everything that CI runs: lint,
 	$(BIN)/python -m pytest $(PARALLEL)
 
 unit: $(STAMPS)/dev ## Run the tests that are not slow, in less than a minute.
-	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(UNIT)
 
 lint: $(STAMPS)/dev ## Check style, format, types and the import rules.
 	$(BIN)/ruff check .

@@ -39,7 +39,7 @@ def run(
         name: pattern of the test names to run; all tests by default.
         environment: further environment variables.
     """
-    command = ["npx", "--no-install", "vitest", "run", "--root", str(ROOT)]
+    command = ["node", "node_modules/vitest/vitest.mjs", "run", "--root", str(ROOT)]
     command += [f"tests/{file}", "--reporter=json", f"--outputFile={report}"]
     if name:
         command += ["--testNamePattern", name]

@@ -1,6 +1,7 @@
 """The signal handlers that notify an application when its host server stops."""
 
 import asyncio
+import gc
 import signal
 import sys
 import threading
@@ -16,6 +17,7 @@ from tests.http.socket_driver import run_turns, until
 @pytest.fixture
 def heard() -> Iterator[list[int]]:
     """Installs the SIGTERM handler of a host, and yields the signal numbers that the handler receives."""
+    gc.collect()  # an application of an earlier test would keep its handler installed
     heard: list[int] = []
 
     def take(number: int, _: FrameType | None) -> None:
