@@ -185,6 +185,13 @@ class Workers:
         if subscription is None or subscription.config.kind == "pull-wake":
             self._execute(Claim(id_, worker))
         elif subscription.wake is not None and subscription.wake.next_attempt is not None:
+            opening = self._subscriptions.opening
+            what, _ = next_step(subscription.config.kind, subscription.wake, opening)
+            if what is not StepKind.DELIVER:
+                self._execute(
+                    Tend(id_)
+                )  # renames a wake of an earlier life, as the server does before it delivers
+                return
             ticket = self._execute(Deliver(_grant(subscription)))
             if ticket is not None:
                 ticket.add_callback(self._record_view)
