@@ -1,4 +1,8 @@
-"""Runs many commands, each in its own process. A command takes only 0.1 s, because it is forked from a process that has imported the package."""
+"""Runs many commands, each in its own process. A command takes only 0.1 s, because it is forked from a process that has imported the package.
+
+`tests/prefork.py` does the same for servers. The program here starts anew for each call, because a capability that `privileges.py` drops is
+lost only when a new program starts.
+"""
 
 import json
 import os

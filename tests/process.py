@@ -85,7 +85,10 @@ def run(*arguments: str, timeout: float = 20) -> subprocess.CompletedProcess[str
     """Runs the command until it exits, and returns its exit code and its output."""
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         process = prefork.start(arguments, stdout=output.fileno(), stderr=errors.fileno())
-        code = process.wait(timeout)
+        try:
+            code = process.wait(timeout)
+        finally:
+            process.kill()  # only a command that has not ended in time still runs
         output.seek(0)
         errors.seek(0)
         return subprocess.CompletedProcess(arguments, code, output.read(), errors.read())

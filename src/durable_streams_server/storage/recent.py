@@ -347,6 +347,3 @@ class RecentCache:
         del pieces[-_DROPPED:]
         if not pieces:
             self._dying.pop()
-
-
-__all__ = ["COST", "INSIDE", "Piece", "Pieces", "Recent", "RecentCache", "cut"]
