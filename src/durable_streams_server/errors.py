@@ -240,3 +240,8 @@ class StorageFull(StreamError):
 
     status = 507
     code = "STORE_FULL"
+
+
+def forget_frames(error: BaseException) -> None:
+    """Drops the traceback of an exception and the exceptions that caused it, which would keep local variables alive."""
+    error.__traceback__ = error.__context__ = error.__cause__ = None

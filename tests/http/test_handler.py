@@ -3,9 +3,16 @@
 import pytest
 
 from durable_streams_server import StreamStore, create_app
+from durable_streams_server.errors import Unauthorized
 from durable_streams_server.http.asgi.application import DurableStreamsApp
+from durable_streams_server.http.gate.gate import Gate
+from durable_streams_server.http.gate.permit import OPEN, Permit
+from durable_streams_server.http.handler import Handler
+from durable_streams_server.http.options import HandlerOptions
+from durable_streams_server.http.request import Request
 from durable_streams_server.protocol.commands import Command
 from durable_streams_server.protocol.decisions.outcomes import Outcome
+from durable_streams_server.protocol.render import Response
 from durable_streams_server.storage.ticket import Ticket
 from tests.http.asgi_driver import request
 
@@ -45,6 +52,37 @@ async def test_etag_of_an_open_stream_does_not_match_after_it_is_closed(
     await request(app, "POST", A, {"stream-closed": "true"})
     ended = await request(app, "GET", A, {"if-none-match": tag})
     assert (ended.status, ended.headers["stream-closed"]) == (200, "true")
+
+
+async def test_request_waits_for_gate_and_keeps_its_body(app: DurableStreamsApp) -> None:
+    """The lanes drop the body of a request when `handle` returns, so a request that waits for the gate keeps its own."""
+    permit: Ticket[Permit] = Ticket()
+    handler = Handler(app.engine, app.service, HandlerOptions(), Gate(authorize=lambda _: permit))
+    headers = {b"content-type": b"text/plain"}
+    put = Request("PUT", A.encode(), b"", headers, body=b"hello")
+    reply = handler.handle(put, lambda: None)
+    put.body = b""
+    assert isinstance(reply, Ticket)
+    assert not reply.done
+    permit.resolve(OPEN)
+    made = reply.result()
+    assert isinstance(made, Response)
+    assert made.status == 201
+    assert (await request(app, "GET", A)).body == b"hello"
+
+
+async def test_refusal_of_gate_is_sent_and_preflight_passes(app: DurableStreamsApp) -> None:
+    """TRAPS 44"""
+
+    def refuse(_: Request) -> Permit:
+        raise Unauthorized("a token is needed here")
+
+    handler = Handler(app.engine, app.service, HandlerOptions(), Gate(authorize=refuse))
+    refused = handler.handle(Request("GET", A.encode(), b"", {}), lambda: None)
+    preflight = handler.handle(Request("OPTIONS", A.encode(), b"", {}), lambda: None)
+    assert isinstance(refused, Response)
+    assert isinstance(preflight, Response)
+    assert (refused.status, preflight.status) == (401, 204)
 
 
 class Broken(StreamStore):

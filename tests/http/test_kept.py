@@ -11,10 +11,10 @@ import pytest
 from durable_streams_server import FileBackedStreamStore, StreamStore, create_app
 from durable_streams_server.http import kept as kept_module
 from durable_streams_server.http.asgi.application import DurableStreamsApp
-from durable_streams_server.http.handler import Reply
 from durable_streams_server.http.kept import Kept, KeptAnswers, KeptResponse
 from durable_streams_server.http.limits.timeouts import Timeouts
 from durable_streams_server.http.native.lane import Lane
+from durable_streams_server.http.replies import Reply
 from durable_streams_server.http.request import Request
 from durable_streams_server.protocol.lifetime import FOREVER
 from durable_streams_server.protocol.media import parse_media_type

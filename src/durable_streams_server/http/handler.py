@@ -11,7 +11,7 @@ from typing import Final, TypeVar, cast
 
 import msgspec
 
-from ..errors import MethodNotAllowed, StreamError, Unavailable
+from ..errors import MethodNotAllowed, StreamError, Unavailable, forget_frames
 from ..log import log as _log
 from ..protocol import commands, render
 from ..protocol.decisions.outcomes import AppendOutcome
@@ -24,16 +24,19 @@ from ..protocol.render import Response
 from ..storage.ticket import Abandoned, Ticket
 from ..streams import bodies
 from ..streams.engine import Engine
-from ..streams.event_stream import EventStream
 from ..subscriptions.service import Service
 from .browser import METHODS, Browser
 from .compression import Compressor, page_key, wants_gzip
 from .control import Control
+from .gate.gate import Gate
+from .gate.permit import OPEN, Permit
+from .gate.waiting import answer_when_admitted
 from .guard import VERBS, Verb
 from .kept import KeptAnswers
 from .options import HandlerOptions
 from .private import PrivateBrowser
 from .queries import parse_read
+from .replies import Live, Reply, show_events, show_resumed_events
 from .request import Request
 from .targets import Targets, location_of
 
@@ -42,14 +45,6 @@ _BODILESS: Final = ("GET", "HEAD", "DELETE")  # methods that ignore a body
 _ANY_BODY: Final = b"0"
 
 
-class Live(msgspec.Struct):
-    """A response whose body is an event stream. Whoever sends the response must close `events`."""
-
-    head: Response
-    events: EventStream
-
-
-Reply = Response | Live
 T = TypeVar("T")
 
 
@@ -60,9 +55,13 @@ class Handler:
         engine: Runs the streams.
         service: Runs the subscriptions.
         options: Limits on requests, and settings of responses.
+        gate: Admits or refuses requests before they reach a route. None admits every request.
     """
 
-    def __init__(self, engine: Engine, service: Service, options: HandlerOptions) -> None:
+    def __init__(
+        self, engine: Engine, service: Service, options: HandlerOptions, gate: Gate | None = None
+    ) -> None:
+        self._gate = gate
         self._engine = engine
         self._targets = Targets(options.stream_root)
         self._find_target = self._targets.find
@@ -72,17 +71,47 @@ class Handler:
         self._kept = KeptAnswers()
         self._options = options
 
-    def handle(self, request: Request, on_ready: Callable[[], None]) -> Reply | Ticket[Reply]:
+    def handle(
+        self, request: Request, on_ready: Callable[[], None], peer: str | None = None
+    ) -> Reply | Ticket[Reply]:
         """Returns the reply to a request, or a ticket for the reply.
 
         Args:
             request: The whole request.
             on_ready: Called whenever an event stream has something to send.
+            peer: The address under which the connection is counted, or None for a Unix socket.
 
         Returns:
             The reply, or a ticket for it. Errors become responses, with one exception: the ticket fails with Abandoned if the
             store has stopped. Then the caller must send nothing and close the connection.
         """
+        gate = self._gate
+        if gate is None or request.method == "OPTIONS":
+            return self._answer(request, on_ready, OPEN)
+        try:
+            permit = gate.admit(request, peer)
+        except Exception as error:
+            return self.refuse(request, error)
+        if isinstance(permit, Ticket):
+            return self._answer_later(request, on_ready, permit)
+        return self._answer(request, on_ready, permit)
+
+    def _answer_later(
+        self, request: Request, on_ready: Callable[[], None], permit: Ticket[Permit]
+    ) -> Ticket[Reply]:
+        """Returns a ticket for the reply to a request on which the gate has not decided yet."""
+        body = request.body  # because the caller drops it when this method returns
+
+        def answer(found: Permit) -> Reply | Ticket[Reply]:
+            request.body = body
+            return self._answer(request, on_ready, found)
+
+        return answer_when_admitted(permit, answer, lambda error: self.refuse(request, error))
+
+    def _answer(
+        self, request: Request, on_ready: Callable[[], None], permit: Permit
+    ) -> Reply | Ticket[Reply]:
+        """Returns the reply to an admitted request, or a ticket for the reply."""
         try:
             method = request.method
             if method == "OPTIONS":
@@ -337,7 +366,7 @@ class Handler:
         if read.live is None:
             return self._read_page(request, read)
         if read.live == LIVE_SSE:
-            show = _show_resumed_events if read.resumes else _show_events
+            show = show_resumed_events if read.resumes else show_events
             return self._reply(request, self._engine.events(read, on_ready), show)
         return self._long_poll(request, read)
 
@@ -388,27 +417,6 @@ class Handler:
 
 def _unchanged(reply: Reply) -> Reply:
     return reply
-
-
-def _show_events(events: EventStream) -> Live:
-    return Live(render.event_stream(events.state), events)
-
-
-def _show_resumed_events(events: EventStream) -> Reply:
-    """Returns the reply to an EventSource that reconnects: its events, or 204 at the end of a closed stream.
-
-    204 is the only response after which an EventSource does not reconnect.
-    """
-    end = events.end
-    if end is None:
-        return _show_events(events)
-    events.close()
-    return render.nothing_new(end, None)
-
-
-def forget_frames(error: BaseException) -> None:
-    """Drops the traceback of an exception and the exceptions that caused it, which would keep local variables alive."""
-    error.__traceback__ = error.__context__ = error.__cause__ = None
 
 
 def _unknown_method() -> MethodNotAllowed:

@@ -6,7 +6,8 @@ from typing import Final
 from ..errors import MethodNotAllowed
 from ..protocol.render import Response
 from ..storage.ticket import Ticket
-from .handler import Handler, Reply
+from .handler import Handler
+from .replies import Reply
 from .request import Request
 
 _STREAM_METHODS: Final = b"GET, HEAD, OPTIONS"
@@ -16,13 +17,15 @@ _CONTROL_METHODS: Final = b"OPTIONS"
 class ReadOnlyHandler(Handler):
     """Answers reads like `Handler`, and refuses every other request before a large body is received."""
 
-    def handle(self, request: Request, on_ready: Callable[[], None]) -> Reply | Ticket[Reply]:
+    def handle(
+        self, request: Request, on_ready: Callable[[], None], peer: str | None = None
+    ) -> Reply | Ticket[Reply]:
         """Returns the reply to a request, or a ticket for the reply, like `Handler.handle`."""
         try:
             self._refuse_writes(request)
         except Exception as error:
             return self.refuse(request, error)
-        reply = super().handle(request, on_ready)
+        reply = super().handle(request, on_ready, peer)
         if request.method == "OPTIONS" and isinstance(reply, Response):
             _list_only_reads(reply)
         return reply

@@ -8,7 +8,7 @@ import pytest
 from durable_streams_server import StreamStore
 from durable_streams_server.http.asgi.application import DurableStreamsApp
 from durable_streams_server.http.asgi.waiting import wait_for_reply
-from durable_streams_server.http.handler import Live, Reply
+from durable_streams_server.http.replies import Live, Reply
 from durable_streams_server.http.request import Request
 from durable_streams_server.protocol.commands import Read
 from durable_streams_server.protocol.offsets import Sentinel

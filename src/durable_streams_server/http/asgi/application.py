@@ -20,11 +20,13 @@ from ...streams.turns import Line
 from ...subscriptions.service import Service
 from .. import guard as guards
 from ..guard import Guard
-from ..handler import Handler, Live
+from ..handler import Handler
 from ..limits.budget import Incoming, ReceiveBudget
 from ..limits.outgoing import Outgoing
+from ..limits.shares import address_of_peer
 from ..options import HandlerOptions
 from ..read_only import ReadOnlyHandler
+from ..replies import Live
 from ..request import Request
 from ..siblings import warn_of_siblings
 from ..stopping import StopSignals
@@ -232,7 +234,8 @@ class DurableStreamsApp:
             turns = self.engine.turns
             if not turns.admits(request.is_cheap):
                 await turns.wait_turn(Line.READS if request.is_cheap else Line.URGENT)
-            answer = self.handler.handle(request, ready.set)
+            peer = address_of_peer(client)
+            answer = self.handler.handle(request, ready.set, peer)
             request.body = b""
             if isinstance(answer, Ticket) and not answer.done and request.method == "GET":
                 self._watch_signals()

@@ -7,8 +7,8 @@ from typing import Final
 
 from ...streams.event_stream import END, PULLS, WAIT
 from ...streams.turns import Line, Turns
-from ..handler import Live
 from ..limits.outgoing import Outgoing
+from ..replies import Live
 from .receiving import ClientGone, Receive
 from .sending import Message, Send, Taker, start_message
 

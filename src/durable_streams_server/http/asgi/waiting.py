@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 
 from ...storage.ticket import Abandoned, Cancelled, Ticket
-from ..handler import Live, Reply
+from ..replies import Live, Reply
 from ..request import Request
 from .receiving import Receive
 

@@ -8,8 +8,8 @@ from ...errors import StreamError
 from ...protocol.render import Response
 from ...streams.event_stream import END, PULLS, WAIT, EventStream
 from .. import wire
-from ..handler import Live, Reply
 from ..kept import KeptResponse
+from ..replies import Live, Reply
 from ..request import NO_REQUEST
 from .ending import Ending
 from .pending import PendingRequest

@@ -17,10 +17,10 @@ from ...errors import RequestTimeout, StreamError
 from ...storage.ticket import Abandoned, Cancelled, Ticket
 from ...streams.turns import WRITES_AT_ONCE
 from .. import wire
-from ..handler import Reply
 from ..limits.admission import handle_of
 from ..limits.shares import address_of
 from ..proxies import is_trusted
+from ..replies import Reply
 from ..request import Request
 from .answering import MAX_UNSENT, Answering
 from .lane import Lane
@@ -342,7 +342,7 @@ class Connection(Receiving, Answering):
         if pending.refusal is not None:
             self._send(pending, self._lane.handler.refuse(request, pending.refusal))
             return
-        answer = self._lane.handler.handle(request, self._on_events_ready)
+        answer = self._lane.handler.handle(request, self._on_events_ready, self._address)
         request.body = b""
         if isinstance(answer, Ticket):
             self._ticket = answer

@@ -14,7 +14,7 @@ from typing import Final, cast
 from ...storage.ticket import Ticket
 from ...streams.event_stream import EventStream
 from ...streams.turns import Line
-from ..handler import Reply
+from ..replies import Reply
 from .lane import Lane
 from .parser import Parser
 from .pending import PendingRequest
