@@ -25,13 +25,14 @@ def create(
     lifetime: Lifetime = FOREVER,
     fork: Fork | None = None,
     conditions: Conditions | None = None,
+    public: bool = False,
 ) -> Create:
     """Returns the command of a PUT request."""
     parsed = parse_media_type(media) if media else None
     if parsed is None:
-        return Create(path, None, lifetime, commands.Body(body), closes, fork, conditions)
+        return Create(path, None, lifetime, commands.Body(body), closes, fork, conditions, public)
     wire = commands.encode_body(parsed.kind, body, allow_empty=True)
-    return Create(path, parsed, lifetime, wire, closes, fork, conditions)
+    return Create(path, parsed, lifetime, wire, closes, fork, conditions, public)
 
 
 def fork_of(

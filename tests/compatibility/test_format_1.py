@@ -68,6 +68,19 @@ async def test_producers_and_stream_seq_of_format_1_are_still_enforced(tmp_path:
         assert regressed.status_code == 409
 
 
+async def test_streams_of_format_1_are_not_public(tmp_path: Path) -> None:
+    data = unpack("format-1", tmp_path)
+    async with serving(data) as http:
+        for path, known in expected()["streams"].items():
+            head = await http.head(ROOT + path)
+            assert head.status_code == known["status"]
+            assert "stream-public" not in head.headers
+    async with serving(
+        data
+    ) as http:  # now a checkpoint has written the states of the log's records
+        assert "stream-public" not in (await http.head(f"{ROOT}/again")).headers
+
+
 async def test_streams_and_forks_of_format_1_accept_appends(
     tmp_path: Path,
 ) -> None:

@@ -11,6 +11,8 @@ from tests.requests import NOW, SECOND, append, create
 TYPES = ["application/json", "text/plain", "application/octet-stream"]
 #: A lifetime that ends at a fixed date, not after an idle time.
 DATE = Lifetime(expires_at=NOW + 1800 * SECOND)
+#: The paths whose streams are public.
+PUBLIC = PATHS[::2]
 LIFETIMES = [FOREVER, FOREVER, Lifetime(ttl=10), Lifetime(ttl=3), DATE]
 
 
@@ -39,12 +41,13 @@ class Commands:
         chance = self._world.chance
         lifetime = chance.choice(LIFETIMES)
         closes = chance.random() < 0.1
+        public = path in PUBLIC
         if chance.random() < 0.4:
             fork = self._fork(chance.choice(PATHS))
-            return create(path, None, lifetime=lifetime, closes=closes, fork=fork)
+            return create(path, None, lifetime=lifetime, closes=closes, fork=fork, public=public)
         media = chance.choice(TYPES)
         body = self._body(media) if chance.random() < 0.5 else b""
-        return create(path, media, body, lifetime=lifetime, closes=closes)
+        return create(path, media, body, lifetime=lifetime, closes=closes, public=public)
 
     def _fork(self, source: str) -> Fork:
         world = self._world

@@ -24,6 +24,7 @@ COMPARED = (
     "media",
     "origin",
     "producers",
+    "public",
     "soft_deleted",
     "tail",
 )

@@ -18,6 +18,7 @@ WRITE_HEADERS: Final = [
     b"stream-seq",
     b"stream-closed",
     b"stream-expected-offset",
+    b"stream-public",
     b"producer-id",
     b"producer-epoch",
     b"producer-seq",

@@ -208,6 +208,11 @@ CASES = [
         "CONTENT_TYPE_MISMATCH",
         409,
     ),
+    # public
+    *(
+        put(f"public-{value or 'empty'}", (TEXT, ("stream-public", value)), "INVALID_PUBLIC")
+        for value in ("", "false", "TRUE", "1")
+    ),
     # sequence and expected offset
     post("seq-empty", (JSON, ("stream-seq", "")), "INVALID_SEQ"),
     post("seq-long", (JSON, ("stream-seq", "x" * 257)), "INVALID_SEQ"),
@@ -316,6 +321,7 @@ CASES = [
             "stream-forked-from": S + "text",
             "stream-fork-offset": ZERO,
             "stream-fork-sub-offset": "0",
+            "stream-public": "true",
         }.items()
     ),
     # methods

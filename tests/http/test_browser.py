@@ -61,6 +61,7 @@ async def test_preflight_allows_the_methods_and_headers_of_the_protocol(
         "stream-fork-offset",
         "stream-fork-sub-offset",
         "stream-expected-offset",
+        "stream-public",
         "producer-id",
         "producer-epoch",
         "producer-seq",

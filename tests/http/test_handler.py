@@ -43,6 +43,19 @@ async def test_stream_is_created_appended_read_closed_and_deleted(app: DurableSt
     assert (await request(app, "GET", A)).status == 404
 
 
+async def test_public_stream_says_so_in_each_response_about_it(app: DurableStreamsApp) -> None:
+    declared = {**TEXT, "stream-public": "true"}
+    for status in (201, 200):
+        made = await request(app, "PUT", A, declared, b"x")
+        assert (made.status, made.headers["stream-public"]) == (status, "true")
+    for method, url in (("HEAD", A), ("GET", A), ("GET", f"{A}?offset=now")):
+        assert (await request(app, method, url)).headers["stream-public"] == "true"
+    refused = await request(app, "PUT", A, TEXT)
+    assert (refused.status, refused.error["code"]) == (409, "STREAM_EXISTS")
+    fork = await request(app, "PUT", "/v1/stream/b", {"stream-forked-from": A})
+    assert (fork.status, "stream-public" in fork.headers) == (201, False)
+
+
 async def test_etag_of_an_open_stream_does_not_match_after_it_is_closed(
     app: DurableStreamsApp,
 ) -> None:  # TRAPS 23

@@ -93,6 +93,21 @@ def test_page_requested_with_credentials_is_private(name: bytes) -> None:  # TRA
     assert cache_control(False, 0) == cache_control(False, 5) == b"no-cache"
 
 
+@pytest.mark.parametrize("name", [b"authorization", b"cookie"])
+def test_shared_caches_may_keep_pages_of_public_streams_requested_with_credentials(
+    name: bytes,
+) -> None:
+    public = state()
+    public.public = True
+    for settled in (True, False):
+        with_credentials, without = (
+            caching.page_cache_control(public, NOW, settled=settled, headers=headers, shared_age=5)
+            for headers in ({name: b"x"}, {})
+        )
+        assert with_credentials == without
+        assert with_credentials.startswith(b"public")
+
+
 def test_unsettled_page_is_revalidated_unless_shared_age_is_set() -> None:
     def cache_control(lifetime: Lifetime, shared_age: int) -> bytes:
         return caching.page_cache_control(

@@ -44,6 +44,17 @@ def test_stream_closed_header_other_than_true_is_ignored(value: bytes) -> None:
     assert not parse_create("/a", {b"stream-closed": value}, b"", None).closes
 
 
+def test_stream_public_header_is_parsed() -> None:
+    assert parse_create("/a", {b"stream-public": b"true"}, b"", None).public
+    assert parse_create("/b", {b"stream-public": b"true"}, b"", "/a").public
+    assert not parse_create("/a", {}, b"", None).public
+
+
+@pytest.mark.parametrize("value", [b"false", b"True", b"TRUE", b"1", b"", b" true", b"true,true"])
+def test_stream_public_header_other_than_true_is_refused(value: bytes) -> None:
+    refused("INVALID_PUBLIC", parse_create, "/a", {b"stream-public": value}, b"", None)
+
+
 def test_fork_headers_are_parsed() -> None:
     headers = {b"stream-fork-offset": OFFSET, b"stream-fork-sub-offset": b"3"}
     fork = parse_create("/b", headers, b"", "/a").fork

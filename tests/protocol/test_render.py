@@ -72,6 +72,22 @@ def test_head_response_has_all_metadata() -> None:
     assert dict(dated.headers)[b"stream-expires-at"] == b"2030-01-01T00:00:00Z"
 
 
+def test_every_response_about_a_public_stream_says_that_it_is_public() -> None:
+    public = (b"stream-public", b"true")
+    private, shown = state(), page(b"")
+    shown.state.public = True
+    made = CreateOutcome("/a", OFFSET, private.media, False, True, True)
+    assert public in render.created(made, b"/a").headers
+    assert public in render.head(shown.state).headers
+    assert public in render.page(shown, NOW).headers
+    assert public in render.page(shown, NOW, b"*").headers
+    assert public in render.tail(shown).headers
+    assert public in render.nothing_new(shown, "1").headers
+    assert public in render.event_stream(shown.state).headers
+    for response in (render.head(private), render.page(page(), NOW), render.event_stream(private)):
+        assert public not in response.headers
+
+
 def test_json_page_is_an_array_of_the_exact_bytes() -> None:
     response = render.page(page(), NOW)
     assert (response.status, response.whole, response.size) == (200, b"[42]", 4)

@@ -39,6 +39,12 @@ class StreamContract(ContractBase):
         assert await self.content(store, "/a") == b"hello"
         assert list(store.paths()) == ["/a"]
 
+    async def test_created_stream_is_public_only_if_its_create_says_so(self, store: Store) -> None:
+        await self.run(store, create("/a", public=True))
+        await self.run(store, create("/b"))
+        assert (await self.state(store, "/a")).public
+        assert not (await self.state(store, "/b")).public
+
     async def test_streams_may_be_created_and_deleted_while_paths_are_listed(
         self, store: Store
     ) -> None:

@@ -133,8 +133,22 @@ async def test_head_returns_properties_of_stream(streams: Streams) -> None:
         None,
     )
     head = await streams.head("/b")
-    assert (head.content_type, head.closed) == ("application/octet-stream", True)
+    assert (head.content_type, head.closed, head.public) == (
+        "application/octet-stream",
+        True,
+        False,
+    )
     assert (head.next_offset, head.expires_at) == (made.next_offset, deadline.isoformat())
+
+
+async def test_public_stream_is_created(streams: Streams) -> None:
+    await streams.create("/a", JSON, public=True)
+    assert (await streams.head("/a")).public
+    assert not (await streams.create("/a", JSON, public=True)).created
+    with pytest.raises(Conflict):
+        await streams.create("/a", JSON)
+    await streams.create("/b", forked_from="/a")
+    assert not (await streams.head("/b")).public
 
 
 async def test_create_confirms_same_configuration_and_refuses_another(
@@ -331,6 +345,7 @@ WRONG = {
     "forked_from": 5,
     "fork_offset": 5,
     "fork_sub_offset": None,
+    "public": "yes",
 }
 METHODS = ["append", "close", "create", "delete", "follow", "head", "read"]
 

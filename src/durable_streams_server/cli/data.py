@@ -147,6 +147,7 @@ def _properties(state: StreamState) -> Iterator[tuple[str, object]]:
     yield "tail", state.name(state.tail)
     yield "bytes of its own", state.tail - state.base
     yield "closed", "yes" if state.closed else "no"
+    yield "public", "yes" if state.public else "no"
     yield "producers", len(state.producers)
     yield "forks", state.children
     if state.soft_deleted:

@@ -24,11 +24,12 @@ METHODS: Final = b"GET, HEAD, PUT, POST, DELETE, OPTIONS"
 _REQUEST_HEADERS: Final = (
     b"Content-Type, Authorization, If-None-Match, Last-Event-ID, Cache-Control, Stream-Seq, "
     b"Stream-TTL, Stream-Expires-At, Stream-Closed, Stream-Forked-From, Stream-Fork-Offset, "
-    b"Stream-Fork-Sub-Offset, Stream-Expected-Offset, Producer-Id, Producer-Epoch, Producer-Seq"
+    b"Stream-Fork-Sub-Offset, Stream-Expected-Offset, Stream-Public, Producer-Id, Producer-Epoch, "
+    b"Producer-Seq"
 )
 _EXPOSED: Final = (
     b"Stream-Next-Offset, Stream-Cursor, Stream-Up-To-Date, Stream-Closed, Stream-TTL, "
-    b"Stream-Expires-At, Stream-SSE-Data-Encoding, Producer-Epoch, Producer-Seq, "
+    b"Stream-Expires-At, Stream-Public, Stream-SSE-Data-Encoding, Producer-Epoch, Producer-Seq, "
     b"Producer-Expected-Seq, Producer-Received-Seq, ETag, Location, Retry-After, "
     b"Content-Type, Content-Encoding, Vary"
 )

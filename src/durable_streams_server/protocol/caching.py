@@ -76,16 +76,16 @@ def page_cache_control(
         now: microseconds of steady time.
         settled: whether the page can never change, from `is_settled`. Caches revalidate any other page.
         headers: the headers of the request. A shared cache must not keep a page that was requested with credentials
-            (PROTOCOL 10.1, 12.2).
+            (PROTOCOL 10.1, 12.2), unless the stream is public.
         shared_age: the seconds for which shared caches may keep a page that can change.
     """
     if not (settled or shared_age):
         return REVALIDATE
-    has_credentials = AUTHORIZATION in headers or COOKIE in headers
+    is_private = not state.public and (AUTHORIZATION in headers or COOKIE in headers)
     if settled:
         age = _within_life(state, now, SETTLED_MAX_AGE)
-        return b"%b, max-age=%d" % (b"private" if has_credentials else b"public", age)
-    if has_credentials:
+        return b"%b, max-age=%d" % (b"private" if is_private else b"public", age)
+    if is_private:
         return REVALIDATE
     age = _within_life(state, now, shared_age)
     return b"public, max-age=0, s-maxage=%d, must-revalidate" % age

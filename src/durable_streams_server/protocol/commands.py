@@ -40,6 +40,7 @@ from .names import (
     STREAM_EXPIRES_AT,
     STREAM_FORK_OFFSET,
     STREAM_FORK_SUB_OFFSET,
+    STREAM_PUBLIC,
     STREAM_SEQ,
     STREAM_TTL,
 )
@@ -143,7 +144,12 @@ class Fork(msgspec.Struct, frozen=True):
 
 
 class Create(msgspec.Struct, frozen=True):
-    """A PUT, which creates a stream or a fork (PROTOCOL 5.1). `media` is None if the request named no content type."""
+    """A PUT, which creates a stream or a fork (PROTOCOL 5.1).
+
+    Attributes:
+        media: the content type, or None if the request named none.
+        public: whether anyone may read the stream without a token. A fork does not inherit this from its source.
+    """
 
     path: str
     media: MediaType | None
@@ -152,6 +158,7 @@ class Create(msgspec.Struct, frozen=True):
     closes: bool = False
     fork: Fork | None = None
     conditions: Conditions | None = None
+    public: bool = False
 
 
 class Append(msgspec.Struct, frozen=True, gc=False):
@@ -282,6 +289,7 @@ def parse_create(path: str, headers: Headers, body: bytes, source: str | None) -
         closes=_closes(headers),
         fork=_parse_fork(headers, source),
         conditions=parse_conditions(headers),
+        public=_is_public(headers),
     )
 
 
@@ -402,6 +410,14 @@ def _closes(headers: Headers) -> bool:
     # PROTOCOL 4.1: any value other than true, in upper or lower case, counts as an absent header.
     value = headers.get(STREAM_CLOSED)
     return value is not None and value.lower() == b"true"
+
+
+def _is_public(headers: Headers) -> bool:
+    value = headers.get(STREAM_PUBLIC)
+    if value not in (None, b"true"):
+        # A client that means "false" or misspells "true" must learn that the value does not count.
+        raise BadRequest("Stream-Public must be true, or absent", "INVALID_PUBLIC")
+    return value is not None
 
 
 def _text(headers: Headers, name: bytes) -> str | None:

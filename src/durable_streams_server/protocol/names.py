@@ -23,6 +23,7 @@ STREAM_FORKED_FROM: Final = b"stream-forked-from"
 STREAM_FORK_OFFSET: Final = b"stream-fork-offset"
 STREAM_FORK_SUB_OFFSET: Final = b"stream-fork-sub-offset"
 STREAM_EXPECTED_OFFSET: Final = b"stream-expected-offset"  # an extension of this server
+STREAM_PUBLIC: Final = b"stream-public"  # an extension of this server
 STREAM_SSE_DATA_ENCODING: Final = b"stream-sse-data-encoding"  # PROTOCOL 5.8
 
 # Producer headers (PROTOCOL 5.2.1)
@@ -59,6 +60,7 @@ SINGLETONS: Final = frozenset(
         STREAM_FORK_OFFSET,
         STREAM_FORK_SUB_OFFSET,
         STREAM_EXPECTED_OFFSET,
+        STREAM_PUBLIC,
         PRODUCER_ID,
         PRODUCER_EPOCH,
         PRODUCER_SEQ,

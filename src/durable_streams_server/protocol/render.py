@@ -17,6 +17,7 @@ from .names import (
     STREAM_CURSOR,
     STREAM_EXPIRES_AT,
     STREAM_NEXT_OFFSET,
+    STREAM_PUBLIC,
     STREAM_SSE_DATA_ENCODING,
     STREAM_TTL,
     STREAM_UP_TO_DATE,
@@ -29,6 +30,7 @@ from .state import StreamState
 
 _NO_STORE: Final[Header] = (b"cache-control", caching.NO_STORE)
 _CLOSED: Final[Header] = (STREAM_CLOSED, b"true")
+_PUBLIC: Final[Header] = (STREAM_PUBLIC, b"true")
 _UP_TO_DATE: Final[Header] = (STREAM_UP_TO_DATE, b"true")
 _ATTACHMENT: Final[Header] = (b"content-disposition", b"attachment")
 _NO_HEADERS: Final[Mapping[bytes, bytes]] = {}
@@ -108,6 +110,8 @@ def created(outcome: CreateOutcome, location: bytes) -> Response:
     ]
     if outcome.closed:
         headers.append(_CLOSED)
+    if outcome.public:
+        headers.append(_PUBLIC)
     if outcome.created:
         headers.append((b"location", location))
     return Response(201 if outcome.created else 200, headers)
@@ -152,6 +156,8 @@ def head(state: StreamState, if_none_match: bytes | None = None) -> Response:
         headers.append((STREAM_EXPIRES_AT, state.lifetime.expires_text.encode("latin-1")))
     if state.visible_closed:
         headers.append(_CLOSED)
+    if state.public:
+        headers.append(_PUBLIC)
     has_it = if_none_match is not None and caching.etag_matches(if_none_match, tag)
     return Response(304 if has_it else 200, headers)
 
@@ -237,6 +243,8 @@ def event_stream(state: StreamState) -> Response:
     ]
     if needs_base64(state.media):
         headers.append((STREAM_SSE_DATA_ENCODING, b"base64"))
+    if state.public:
+        headers.append(_PUBLIC)
     return Response(200, headers)
 
 
@@ -248,7 +256,7 @@ def error(refusal: StreamError) -> Response:
 
 
 def _position(read: Page, cursor: str | None) -> list[Header]:
-    """Returns the headers with the offset after a page, whether that is the tail or the end of the stream, and the cursor."""
+    """Returns the headers that say where a page ends, whether the stream is public, and the cursor."""
     headers: list[Header] = [(STREAM_NEXT_OFFSET, read.state.name(read.end).encode())]
     if read.at_tail:
         headers.append(_UP_TO_DATE)
@@ -256,4 +264,6 @@ def _position(read: Page, cursor: str | None) -> list[Header]:
         headers.append(_CLOSED)
     elif cursor is not None:
         headers.append((STREAM_CURSOR, cursor.encode()))
+    if read.state.public:
+        headers.append(_PUBLIC)
     return headers

@@ -55,6 +55,7 @@ class HeadResult(msgspec.Struct, frozen=True):
         closed: whether the stream is closed.
         ttl_seconds: the sliding lifetime in seconds, or None.
         expires_at: the deadline as given at creation (RFC 3339), or None.
+        public: whether anyone may read the stream without a token.
     """
 
     content_type: str
@@ -62,6 +63,7 @@ class HeadResult(msgspec.Struct, frozen=True):
     closed: bool
     ttl_seconds: int | None = None
     expires_at: str | None = None
+    public: bool = False
 
 
 class StreamPage(msgspec.Struct, frozen=True):

@@ -49,6 +49,7 @@ class StreamState:
         origin: the source and the fork point, or None if the stream is not a fork.
         lineage: the spans that the store keeps with a fork.
         ancestry: all ancestors, or None if `lineage` has them all.
+        public: whether anyone may read the stream without a token.
     """
 
     __slots__ = (
@@ -71,6 +72,7 @@ class StreamState:
         "origin",
         "path",
         "producers",
+        "public",
         "readers",
         "removed",
         "soft_deleted",
@@ -93,6 +95,7 @@ class StreamState:
         origin: Origin | None = None,
         lineage: Lineage = (),
         ancestry: Ancestry | None = None,
+        public: bool = False,
     ) -> None:
         self.path = path
         self.incarnation = incarnation
@@ -105,6 +108,7 @@ class StreamState:
         self.noted_at = created_at  # the last use that the store has recorded
         self.grace = 0  # microseconds added to the deadline, because reads before a restart may not have been recorded
         self.origin = origin
+        self.public = public
         self.lineage = lineage
         self.ancestry = Ancestry.of(lineage) if ancestry is None else ancestry
         self.tail = origin.position if origin else 0
@@ -261,7 +265,8 @@ def readable_state(states: Lookup, path: str) -> StreamState | None:
 class Created(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """A change that begins a new incarnation. If the stream is a fork, its source gains a child.
 
-    The lineage of a fork has only its newest span, because the source has the others. An earlier version recorded all spans.
+    The lineage of a fork has only its newest span, because the source has the others. An earlier version recorded all spans, and did not
+    record whether a stream is public, because none was.
     """
 
     path: str
@@ -271,6 +276,7 @@ class Created(msgspec.Struct, frozen=True, array_like=True, tag=1):
     at: int
     origin: Origin | None = None
     lineage: Lineage = ()
+    public: bool = False
 
     def name(self, position: int) -> str:
         """Returns the offset that names a position at or after the fork point."""
@@ -355,6 +361,7 @@ def _begin(states: NewestStates, change: Created) -> StreamState:
         origin,
         lineage,
         ancestry,
+        change.public,
     )
     states[change.path] = state
     return state

@@ -41,6 +41,7 @@ class CreateOptions:
         forked_from: path of the stream to fork.
         fork_offset: offset at which to fork the source; its tail if None.
         fork_sub_offset: number of bytes, or of JSON values, after `fork_offset` at which to fork the source.
+        public: whether anyone may read the stream without a token. A fork does not inherit this from its source.
 
     Raises:
         TypeError: a value has the wrong type.
@@ -53,12 +54,13 @@ class CreateOptions:
     forked_from: str | None = None
     fork_offset: str | None = None
     fork_sub_offset: int = 0
+    public: bool = False
 
     def __post_init__(self) -> None:
         require(OPTIONAL_INT, ttl_seconds=self.ttl_seconds)
         require((datetime, NoneType), expires_at=self.expires_at)
         require(DATA, initial_data=self.initial_data)
-        require(bool, closed=self.closed)
+        require(bool, closed=self.closed, public=self.public)
         require(OPTIONAL_TEXT, forked_from=self.forked_from, fork_offset=self.fork_offset)
         require(int, fork_sub_offset=self.fork_sub_offset)
 
@@ -181,7 +183,9 @@ def create_command(
         kind = media.kind if media is not None else Kind.BINARY
         body = encode(kind, bytes(options.initial_data), allow_empty=True)
     lifetime = parse_lifetime(_digits(options.ttl_seconds), expires)
-    return Create(check_path(path), media, lifetime, body, options.closed, fork)
+    return Create(
+        check_path(path), media, lifetime, body, options.closed, fork, public=options.public
+    )
 
 
 def _fork(options: CreateOptions) -> Fork | None:

@@ -67,6 +67,7 @@ class Streams:
         forked_from: str | None = None,
         fork_offset: str | None = None,
         fork_sub_offset: int = 0,
+        public: bool = False,
     ) -> CreateResult:
         """Creates a stream or a fork, or confirms that a stream with the same configuration exists.
 
@@ -81,6 +82,7 @@ class Streams:
             forked_from: path of the stream to fork.
             fork_offset: offset at which to fork the source; its tail if None.
             fork_sub_offset: number of bytes, or of JSON values, after `fork_offset` at which to fork the source.
+            public: whether anyone may read the stream without a token. A fork does not inherit this from its source.
 
         Raises:
             Conflict: a stream with another configuration is at the path.
@@ -93,6 +95,7 @@ class Streams:
             forked_from,
             fork_offset,
             fork_sub_offset,
+            public,
         )
         command = create_command(path, content_type, options, commands.begin_body)
         engine = await self._begin(path, Line.URGENT)

@@ -29,6 +29,7 @@ class Stream:
         forked_from: the path of the source; None unless the stream is a fork.
         fork_offset: the offset at which the fork leaves its source; None unless the stream is a fork.
         soft_deleted: whether the stream is deleted but kept because it has forks.
+        public: whether anyone may read the stream without a token.
     """
 
     path: str
@@ -41,6 +42,7 @@ class Stream:
     forked_from: str | None
     fork_offset: str | None
     soft_deleted: bool
+    public: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ def stream_of(state: StreamState) -> Stream:
         forked_from=state.origin.source if state.origin else None,
         fork_offset=state.origin.anchor if state.origin else None,
         soft_deleted=state.visible_soft_deleted,
+        public=state.public,
     )
 
 
@@ -129,6 +132,7 @@ def head_result(state: StreamState) -> HeadResult:
         state.visible_closed,
         lifetime.ttl,
         lifetime.expires_text,
+        state.public,
     )
 
 

@@ -49,6 +49,32 @@ def test_repeated_create_conflicts_unless_every_field_matches(
         world.refused(again, Conflict, "STREAM_EXISTS")
 
 
+def test_repeated_create_of_public_stream_must_say_that_it_is_public(world: World) -> None:
+    made = world.decide(create("/a", public=True))
+    assert isinstance(made.outcome, CreateOutcome)
+    assert made.outcome.public
+    assert world.states["/a"].public
+    again = world.decide(create("/a", public=True))
+    assert again.changes == ()
+    assert isinstance(again.outcome, CreateOutcome)
+    assert again.outcome.public
+    world.refused(create("/a"), Conflict, "STREAM_EXISTS")
+    world.decide(create("/b"))
+    world.refused(create("/b", public=True), Conflict, "STREAM_EXISTS")
+
+
+def test_fork_is_public_only_if_its_own_request_says_so(world: World) -> None:
+    world.decide(create("/a", public=True))
+    world.decide(create("/private", None, fork=fork_of("/a")))
+    world.decide(create("/public", None, fork=fork_of("/a"), public=True))
+    assert not world.states["/private"].public
+    assert world.states["/public"].public
+    world.refused(
+        create("/private", None, fork=fork_of("/a"), public=True), Conflict, "STREAM_EXISTS"
+    )
+    world.refused(create("/public", None, fork=fork_of("/a")), Conflict, "STREAM_EXISTS")
+
+
 def test_create_without_content_type_makes_an_octet_stream(world: World) -> None:
     world.decide(create("/a", None))
     assert world.states["/a"].media.essence == "application/octet-stream"

@@ -32,7 +32,9 @@ def decide_create(
         changes = remove_stream(states, existing)  # an expired path can be created again at once
     if command.fork is None:
         media = command.media or parse_media_type(OCTET_STREAM)
-        created = Created(command.path, incarnation, media, command.lifetime, now)
+        created = Created(
+            command.path, incarnation, media, command.lifetime, now, public=command.public
+        )
         begin = 0
         body = command.body
     else:
@@ -54,15 +56,17 @@ def decide_create(
         first = Appended(command.path, incarnation, begin, body.wire, command.closes, now)
         changes = (*changes, first)
     next_offset = created.name(begin + len(body.wire))
-    outcome = CreateOutcome(command.path, next_offset, created.media, command.closes, True)
+    outcome = CreateOutcome(
+        command.path, next_offset, created.media, command.closes, True, command.public
+    )
     return Decision(changes, outcome)
 
 
 def _confirm(existing: StreamState, command: Create) -> Decision:
     """Confirms a create of a stream that exists with the same configuration, and refuses any other (PROTOCOL 5.1).
 
-    A fork is compared with the origin stored with it, so its source need not exist any more. A field that the request
-    leaves out matches any stored value.
+    A fork is compared with the origin stored with it, so its source need not exist any more. A field that a fork inherits
+    matches any stored value if the request leaves it out.
     """
     if command.fork is None:
         essence = command.media.essence if command.media else OCTET_STREAM
@@ -78,10 +82,16 @@ def _confirm(existing: StreamState, command: Create) -> Decision:
             and existing.origin is not None
             and _same_fork(existing.origin, command)
         )
+    matches = matches and command.public == existing.public
     if not matches or command.closes != existing.closed:
         raise Conflict("a stream with another configuration is at this path", "STREAM_EXISTS")
     outcome = CreateOutcome(
-        existing.path, existing.name(existing.tail), existing.media, existing.closed, False
+        existing.path,
+        existing.name(existing.tail),
+        existing.media,
+        existing.closed,
+        False,
+        existing.public,
     )
     return Decision((), outcome)
 
@@ -133,4 +143,5 @@ def _fork(states: Lookup, command: Create, now: int, incarnation: int) -> Create
         now,
         Origin(source.path, source.incarnation, anchor, fork.sub_offset or 0, position),
         (ancestry.span,),
+        command.public,
     )

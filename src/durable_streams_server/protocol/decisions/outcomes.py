@@ -20,6 +20,7 @@ class CreateOutcome(msgspec.Struct, frozen=True):
         media: the stream's content type.
         closed: whether the stream is closed.
         created: whether this request created the stream.
+        public: whether anyone may read the stream without a token.
     """
 
     path: str
@@ -27,6 +28,7 @@ class CreateOutcome(msgspec.Struct, frozen=True):
     media: MediaType
     closed: bool
     created: bool
+    public: bool = False
 
 
 class AppendOutcome(msgspec.Struct, frozen=True, gc=False):

@@ -58,6 +58,7 @@ class Label(msgspec.Struct, frozen=True, array_like=True):
         created_at: the time of creation in microseconds of Unix time.
         origin: the fork point, if the stream is a fork.
         lineage: the ancestors of a fork.
+        public: whether anyone may read the stream without a token.
     """
 
     incarnation: int
@@ -68,6 +69,7 @@ class Label(msgspec.Struct, frozen=True, array_like=True):
     created_at: int
     origin: Origin | None
     lineage: Lineage
+    public: bool = False
 
 
 _LABEL: Final = msgspec.msgpack.Decoder(Label)
@@ -84,6 +86,7 @@ def label_of(state: StreamState) -> Label:
         state.created_at,
         state.origin,
         state.lineage,
+        state.public,
     )
 
 

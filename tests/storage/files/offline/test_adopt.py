@@ -18,7 +18,8 @@ def disk_with_fork() -> SimulatedDisk:
     """Returns a disk with a stream, a fork of it, and an empty stream."""
     disk = new_disk()
     store = open_store(disk)
-    run(store, create("/a", TEXT, b"first"), create("/fork", None, fork=fork_of("/a")))
+    run(store, create("/a", TEXT, b"first", public=True))
+    run(store, create("/fork", None, fork=fork_of("/a")))
     run(store, append("/fork", b" own", TEXT), create("/empty", TEXT))
     store.run_checkpoint()
     return disk
@@ -53,6 +54,7 @@ def test_lost_streams_and_forks_are_rebuilt_from_their_logs() -> None:
             old.lifetime,
         )
         assert (new.extent, new.children, new.origin) == (old.extent, old.children, old.origin)
+        assert new.public == old.public == (path == "/a")
     assert SimulatedCatalog(disk).find("/empty") is None
     store = open_store(disk)
     assert content(store, "/fork") == b"first own"

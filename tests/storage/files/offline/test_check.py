@@ -298,6 +298,7 @@ def test_inspect_prints_streams_and_changes_nothing(directory: Path) -> None:
     assert "content type: text/plain" in known
     assert "producers: 1" in known
     assert "forks: 1" in known
+    assert "public: no" in known
     assert "expires: " in known
     assert "forked from: /text" in runner.invoke(main, ["inspect", str(directory), "/fork"]).output
     missing = runner.invoke(main, ["inspect", str(directory), "/nowhere"])

@@ -73,6 +73,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
         children: number of forks of the stream.
         index_entries: number of proven entries in the index of the stream's log.
         producers: number of producers; `UNCOUNTED` if unknown.
+        public: whether anyone may read the stream without a token.
     """
 
     incarnation: int
@@ -91,6 +92,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     soft_deleted: bool
     index_entries: int
     producers: int = UNCOUNTED  # older versions did not store the number
+    public: bool = False  # older versions had no public streams
 
     @property
     def extent(self) -> Extent:
@@ -274,6 +276,7 @@ def entry_of(state: StreamState, index_entries: int, session: int) -> Entry:
         state.soft_deleted,
         index_entries,
         _count_of(state.producers),
+        state.public,
     )
 
 
@@ -293,6 +296,7 @@ def label_of_entry(path: str, entry: Entry) -> Label:
         entry.created_at,
         entry.origin,
         entry.lineage,
+        entry.public,
     )
 
 
@@ -324,6 +328,7 @@ def state_of(path: str, entry: Entry, session: int) -> StreamState:
         entry.created_at,
         entry.origin,
         entry.lineage,
+        public=entry.public,
     )
     state.touched_at = state.noted_at = entry.touched_at
     if entry.session != session:

@@ -124,6 +124,7 @@ def _adopt(log: _Log, entries: dict[str, Entry], now: int) -> str | None:
         0,
         False,
         log.entries,
+        public=words.public,
     )
     return (
         f"{words.path}: it is made again from its log; whether it was closed or deleted, and how far its"
