@@ -63,6 +63,7 @@ ACTIONS = {
     "detach_reader": 1,
     "check_visible": 3,
     "act_on_subscriptions": 15,
+    "probe": 1,
 }
 
 
@@ -261,10 +262,14 @@ class Simulation:
                 resolved = self.wait(forks.resolve(store, self.reader, command, self.now))
             except StreamError:
                 return None
-        ticket = store.execute(resolved, self.now)
+        return self.expect(store.execute(resolved, self.now))
+
+    def expect(self, ticket: Ticket[T]) -> Ticket[T]:
+        """Checks that a ticket resolves only once every record decided so far is durable, and notes that the records are acknowledged."""
+        store = self.store
         rests_on = store.wal.last_lsn
 
-        def answered(done: Ticket[Any]) -> None:
+        def answered(done: Ticket[T]) -> None:
             if is_abandoned(done):
                 return
             assert rests_on <= store.wal.durable_lsn, "answered before it was durable"
@@ -322,6 +327,10 @@ class Simulation:
 
     def send_command(self) -> None:
         self.send(self.commands.draw())
+
+    def probe(self) -> None:
+        if not (ticket := self.store.probe()).done:  # otherwise refused, and it rests on no record
+            self.expect(ticket)
 
     def turn_loop(self) -> None:
         self.executor.turn()

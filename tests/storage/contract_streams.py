@@ -45,6 +45,14 @@ class StreamContract(ContractBase):
         assert (await self.state(store, "/a")).public
         assert not (await self.state(store, "/b")).public
 
+    async def test_probe_succeeds_and_changes_nothing(self, store: Store) -> None:
+        heard: list[object] = []
+        await self.run(store, create("/a", "text/plain"))
+        store.listen(heard.extend)
+        assert [await settled(store.probe()), await settled(store.probe())] == [None, None]
+        assert heard == []
+        assert list(store.paths()) == ["/a"]
+
     async def test_streams_may_be_created_and_deleted_while_paths_are_listed(
         self, store: Store
     ) -> None:

@@ -20,7 +20,7 @@ from ..protocol.registry import Registry
 from ..protocol.state import Change, StreamState
 from ..protocol.subscriptions.state import Subscriptions
 from ..protocol.timeline import Timeline
-from .ticket import Ticket
+from .ticket import Abandoned, Ticket
 
 
 class Published(msgspec.Struct, frozen=True, gc=False):
@@ -141,6 +141,15 @@ class Store(ABC):
 
         If the store refuses the command, the ticket fails with a StreamError and nothing has changed.
         """
+
+    def probe(self) -> Ticket[None]:
+        """Makes a write that changes nothing as durable as an append. The ticket resolves once it is durable.
+
+        Health checks call this. A store that does all its work inside each call needs no write.
+
+        The ticket fails with a StreamError if the store would refuse an append now, and with Abandoned if the store has stopped.
+        """
+        return Ticket.of(None) if self.failure is None else Ticket.failed(Abandoned(self.failure))
 
     @abstractmethod
     def find(self, path: str) -> Ticket[StreamState | None]:

@@ -30,6 +30,9 @@ class ForkedCopy(Store):
     def execute(self, *_: object) -> Ticket[Any]:
         return Ticket.failed(refusal())
 
+    def probe(self) -> Ticket[None]:
+        return Ticket.failed(refusal())
+
     def find(self, _: str) -> Ticket[Any]:
         return Ticket.failed(refusal())
 

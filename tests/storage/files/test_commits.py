@@ -6,7 +6,8 @@ from unittest import mock
 
 import pytest
 
-from durable_streams_server.errors import StreamError
+from durable_streams_server.errors import StorageFull, StreamError, Unavailable
+from durable_streams_server.storage.files import refusals
 from durable_streams_server.storage.ticket import Abandoned
 from tests.requests import NOW, append, create
 from tests.storage.files.benches import ThreadsBench, settled
@@ -119,3 +120,88 @@ def test_error_after_a_record_got_its_lsn_stops_the_store(
             ticket.result()
     assert store.failure is broken
     assert content(open_store(disk), "/a") == b"x"
+
+
+async def test_probe_resolves_only_once_its_record_is_durable(tmp_path: Path) -> None:  # TRAPS 50
+    bench = ThreadsBench(tmp_path)
+    bench.disk.close_gate()
+    probe = bench.store.probe()
+    await bench.disk.held_write()
+    assert not probe.done
+    bench.disk.gate.set()
+    assert await settled(probe) is None
+    assert bench.store.wal.durable_lsn == 1
+    bench.close()
+
+
+async def test_probe_fails_once_the_store_has_stopped(tmp_path: Path) -> None:  # TRAPS 50
+    bench = ThreadsBench(tmp_path)
+    bench.disk.errors["write_durably"] = errno.EIO
+    for _ in range(2):  # the first probe stops the store
+        with pytest.raises(Abandoned, match="write_durably"):
+            await settled(bench.store.probe())
+    bench.close()
+
+
+def test_probe_is_refused_while_the_disk_is_full() -> None:  # TRAPS 50
+    disk = new_disk()
+    store = open_store(disk)
+    store.headroom.give_up_ballast()
+    with pytest.raises(StorageFull):
+        store.probe().result()
+    store.run_checkpoint()
+    assert not store.headroom.is_low
+    probe = store.probe()
+    store.shell.wait_for(probe)
+    assert probe.result() is None
+
+
+def test_probe_is_refused_while_appends_wait_for_a_checkpoint() -> None:
+    store = open_store(new_disk(), max_unflushed=1000)
+    run(store, create("/a"))
+    store.execute(append("/a", b"x" * 2000), NOW)
+    store.commit_once()
+    with pytest.raises(Unavailable):
+        store.execute(append("/a", b"y"), NOW).result()
+    with pytest.raises(Unavailable):
+        store.probe().result()
+
+
+def test_probe_is_refused_while_no_segment_is_free() -> None:
+    store = open_store(new_disk())
+    with (
+        mock.patch.object(store.wal, "reserve", side_effect=refusals.behind()),
+        pytest.raises(Unavailable),
+    ):
+        store.probe().result()
+    assert store.commits.in_flight == 0
+
+
+def test_probes_do_not_make_the_log_grow_without_bound() -> None:
+    disk = new_disk()
+    store = open_store(disk, segment_size=64 * 1024)
+    sizes = set()
+    checkpoints = 0
+    for _ in range(30_000):
+        lsn = store.meta.lsn
+        probe = store.probe()
+        store.shell.wait_for(probe)
+        assert probe.result() is None
+        if store.meta.lsn > lsn:
+            checkpoints += 1
+            sizes.add(sum(len(disk.content(name)) for name in disk.paths()))
+    assert checkpoints > 10
+    assert max(sizes) - min(sizes) < 64 * 1024
+
+
+def test_records_of_probes_survive_a_power_loss() -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    run(store, create("/a"))
+    store.shell.wait_for(store.probe())
+    run(store, append("/a", b"x"))
+    store.shell.wait_for(store.probe())
+    disk.lose_power()
+    again = open_store(disk)
+    assert again.wal.last_lsn == 4
+    assert content(again, "/a") == b"x"

@@ -1,5 +1,6 @@
 """Refuses records for which a file store has no room, because too much data is dirty, the disk is full, or a log may not grow."""
 
+from ...errors import StreamError
 from ...protocol.state import Appended, Change
 from ...protocol.subscriptions.changes import SubscriptionChange
 from . import held
@@ -32,15 +33,26 @@ class Admission:
             StorageFull: the disk is full.
             Unavailable: a checkpoint must end first.
         """
-        ledger = self._ledger
         if claim_of(changes) is not Claim.ORDINARY:
             return
-        if (
-            ledger.unflushed > ledger.max_unflushed
-            or ledger.headroom.is_low
-            or (ledger.is_crowded and self._adds_to_crowd(changes))
-        ):
-            raise disk_full() if ledger.found_disk_full else behind()
+        self.refuse_without_room()
+        if self._ledger.is_crowded and self._adds_to_crowd(changes):
+            raise self._no_room()
+
+    def refuse_without_room(self) -> None:
+        """Refuses any ordinary record while the disk is full, or while only a checkpoint can free memory for appends.
+
+        Raises:
+            StorageFull: the disk is full.
+            Unavailable: a checkpoint must end first.
+        """
+        ledger = self._ledger
+        if ledger.unflushed > ledger.max_unflushed or ledger.headroom.is_low:
+            raise self._no_room()
+
+    def _no_room(self) -> StreamError:
+        """Returns the refusal of an ordinary record for which there is no room now."""
+        return disk_full() if self._ledger.found_disk_full else behind()
 
     def _adds_to_crowd(self, changes: tuple[Change, ...]) -> bool:
         """Returns whether too many producers' states are unwritten, or too many streams are dirty and the record would add one."""

@@ -33,6 +33,11 @@ _FEW: Final = 64
 _FEW_BYTES: Final = 64 * KIB
 
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
+#: The payload of a record without changes.
+_NO_CHANGES: Final = _ENCODE(())
+#: Bytes of records that such a record counts as, so that a checkpoint frees its segments after some 65,000 of them, and a start
+#: never has many more of them to read.
+_PROBE_BYTES: Final = KIB
 
 
 class InFlight(Answer, frozen=True):
@@ -151,6 +156,26 @@ class Commits:
             self._has_large = True
         if ledger.unflushed > ledger.flush_bytes:
             self.shell.checkpoint_due()
+        return ticket
+
+    def probe(self) -> Ticket[Outcome]:
+        """Queues a record without changes, and returns a ticket that resolves with None once the record is durable.
+
+        Raises:
+            StreamError: there is no room for an append; nothing has changed.
+        """
+        ledger = self._ledger
+        try:
+            self._admission.refuse_without_room()
+            place = self.wal.reserve(len(_NO_CHANGES))
+        except StreamError:
+            self.shell.checkpoint_due()
+            raise
+        ticket: Ticket[Outcome] = Ticket()
+        self._flying += 1
+        self._pending.append(InFlight((), ticket, None, None, place, _NO_CHANGES))
+        self.shell.commit_due()
+        ledger.new_bytes += _PROBE_BYTES
         return ticket
 
     def answer(self, outcome: Outcome | None, refusal: StreamError | None) -> Ticket[Outcome]:

@@ -198,6 +198,14 @@ class FileStore(DecidingStore):
         except Damaged as damage:
             return commits.answer(None, refusal_of(damage))
 
+    def probe(self) -> Ticket[None]:
+        if self.failure is not None:
+            return Ticket.failed(Abandoned(self.failure))
+        try:
+            return self.commits.probe().then(lambda _: Ticket.of(None))
+        except StreamError as refusal:
+            return Ticket.failed(refusal)
+
     def find(self, path: str) -> Ticket[StreamState | None]:
         self.states.evict_idle()
         try:
