@@ -27,7 +27,7 @@ from ..streams.engine import Engine
 from ..subscriptions.service import Service
 from .browser import METHODS, Browser
 from .compression import Compressor, page_key, wants_gzip
-from .control import Control
+from .control.control import Control
 from .gate.gate import Gate
 from .gate.permit import OPEN, Permit
 from .gate.waiting import answer_when_admitted
@@ -65,7 +65,7 @@ class Handler:
         self._engine = engine
         self._targets = Targets(options.stream_root)
         self._find_target = self._targets.find
-        self._control = Control(service, self._targets.root, self._targets.reserved)
+        self._control = Control(service, self._targets)
         self._browser = (PrivateBrowser if options.private else Browser)(options.cors_origins)
         self._compressor = Compressor(engine.turns, engine.sending)
         self._kept = KeptAnswers()

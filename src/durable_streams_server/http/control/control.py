@@ -1,0 +1,67 @@
+"""Answers the control routes below `__ds` (PROTOCOL 6, 7). Routes match the decoded path; `routes.py` lists them."""
+
+from __future__ import annotations
+
+from ...errors import MethodNotAllowed, NotFound
+from ...protocol.codings import refuse_coded
+from ...subscriptions.service import Service
+from ..request import Request
+from ..targets import Targets
+from .requests import Actions, Answer, refuse_large
+from .routes import Found, find
+from .subscriptions import SubscriptionRoutes
+from .workers import WorkerRoutes
+
+
+class Control:
+    """Answers control requests.
+
+    Args:
+        service: Runs the subscriptions.
+        targets: Has the stream root, and the path below which the routes are.
+    """
+
+    def __init__(self, service: Service, targets: Targets) -> None:
+        self._prefix = targets.reserved + "/"
+        self.actions: Actions = {
+            **SubscriptionRoutes(service, targets.root).actions,
+            **WorkerRoutes(service, targets.root).actions,
+        }
+
+    def find(self, path: str) -> Found:
+        """Returns the route of a decoded path, with the values of its parameters.
+
+        Raises:
+            NotFound: RESERVED_PATH, because no route has this path.
+        """
+        found = find(path.removeprefix(self._prefix))
+        if found is None:
+            raise NotFound("this path is reserved for the server itself", "RESERVED_PATH")
+        return found
+
+    def handle(self, request: Request, path: str) -> Answer:
+        """Returns a ticket for the response to a request.
+
+        Raises:
+            NotFound: RESERVED_PATH, because no route has this path.
+            MethodNotAllowed: The route does not have this method.
+            StreamError: The body or the token is refused.
+        """
+        refuse_large(len(request.body))
+        route, arguments = self.find(path)
+        method = "GET" if request.method == "HEAD" else request.method
+        if method not in route.methods:
+            raise MethodNotAllowed(
+                "the method is not known here", headers=[(b"allow", route.allowed.encode())]
+            )
+        return self.actions[route, method](request, *arguments)
+
+    def check_head(self, request: Request) -> None:
+        """Refuses a request by its head, before its body is received.
+
+        Raises:
+            TooLarge: The declared size of the body is above `MAX_CONTROL_BODY`.
+            UnsupportedMedia: The body has a content coding.
+        """
+        refuse_large(request.declared)
+        refuse_coded(request.headers)

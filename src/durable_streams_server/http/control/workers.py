@@ -1,0 +1,84 @@
+"""Answers the control routes of workers: claim, callback, ack and release (PROTOCOL 7).
+
+Workers send the token of their claim or delivery with each callback, ack and release.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...protocol.offsets import Offset
+from ...protocol.subscriptions import commands, render
+from ...protocol.subscriptions.outcomes import AckOutcome
+from ...protocol.subscriptions.views import View
+from ...storage.ticket import Ticket
+from ...subscriptions.loading import in_slices
+from ...subscriptions.service import Service
+from ..request import Request
+from .requests import Actions, Answer, bearer_token, document, json_body, no_content
+from .routes import ACK, CALLBACK, CLAIM, RELEASE
+
+
+class WorkerRoutes:
+    """Answers the requests of workers.
+
+    Args:
+        service: Runs the subscriptions.
+        root: The stream root.
+
+    Attributes:
+        actions: The function for each route and method.
+    """
+
+    def __init__(self, service: Service, root: str) -> None:
+        self._service = service
+        self._root = root
+        self.actions: Actions = {
+            (CLAIM, "POST"): self._claim,
+            (CALLBACK, "POST"): self._acknowledge,
+            (ACK, "POST"): self._acknowledge,
+            (RELEASE, "POST"): self._release,
+        }
+
+    def _claim(self, request: Request, id_: str) -> Answer:
+        command = commands.parse_claim(id_, json_body(request))
+
+        def claimed(view: View) -> Answer:
+            return document(
+                200,
+                {
+                    **render.wake(view, self._service.relative),
+                    "token": self._service.credentials.issue_token(view.grant),
+                    "lease_ttl_ms": view.config.lease_ttl,
+                },
+            )
+
+        return self._service.claim(command).then(claimed)
+
+    def _acknowledge(self, request: Request, id_: str) -> Answer:
+        grant, renew = self._service.credentials.read_token(id_, bearer_token(request))
+        asked = commands.parse_acknowledge(json_body(request))
+        acks: list[tuple[str, Offset]] = []
+
+        def parse(ack: commands.AckText) -> Ticket[None]:
+            acks.append(commands.parse_ack(ack, self._root))
+            return Ticket.of(None)
+
+        def acknowledge(_: None) -> Ticket[AckOutcome]:
+            generation, wake_id = asked.generation, asked.wake_id
+            return self._service.acknowledge(
+                commands.Acknowledge(grant, generation, wake_id, tuple(acks), asked.done)
+            )
+
+        def acknowledged(outcome: AckOutcome) -> Answer:
+            content: dict[str, Any] = {"ok": True, "next_wake": outcome.next_wake}
+            if renew and not asked.done:
+                content["token"] = self._service.credentials.issue_token(grant)
+            return document(200, content)
+
+        parsed: Ticket[None] = in_slices(self._service.turns, asked.acks, parse)
+        return parsed.then(acknowledge).then(acknowledged)
+
+    def _release(self, request: Request, id_: str) -> Answer:
+        grant, _ = self._service.credentials.read_token(id_, bearer_token(request))
+        return self._service.run(commands.parse_release(grant, json_body(request))).then(no_content)
