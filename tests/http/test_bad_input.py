@@ -239,7 +239,8 @@ CASES = [
     path("empty-segment", b"/v1/stream//a"),
     path("root", b"/"),
     Case("path-reserved", "PUT", S + "__ds/anything", (TEXT,), b"", 404, "RESERVED_PATH"),
-    Case("path-health", "GET", "/healthz", (), b"", 404, "RESERVED_PATH"),
+    Case("path-health", "PUT", "/healthz", (TEXT,), b"", 405, "METHOD_NOT_ALLOWED"),
+    Case("path-metrics", "PUT", "/metrics", (TEXT,), b"", 404, "RESERVED_PATH"),
     # JSON
     *(
         post(f"json-{name}", (JSON,), "INVALID_JSON", body=body)

@@ -72,8 +72,15 @@ async def test_preflight_lists_only_methods_that_read() -> None:
 
 async def test_invalid_path_is_refused_before_the_method() -> None:
     app = create_app(read_only=True)
-    assert (await request(app, "GET", "/healthz")).status == 404
+    assert (await request(app, "GET", "/v1/stream/__ds")).status == 404
     assert (await request(app, "POST", "/v1/%ff", TEXT, b"x")).status == 400
+
+
+async def test_read_only_application_answers_health_checks() -> None:
+    app = create_app(read_only=True)
+    for path in ("/healthz", "/readyz"):
+        assert (await request(app, "GET", path)).status == 200
+        assert (await request(app, "POST", path)).error["code"] == "METHOD_NOT_ALLOWED"
 
 
 async def test_reads_and_live_reads_return_what_the_program_writes() -> None:

@@ -32,16 +32,20 @@ def targets() -> Targets:
         (b"/b", "/x", ("/b", False)),
         (b"/v1/stream/%5f%5fds/jwks.json", "", ("/v1/stream/__ds/jwks.json", True)),
         (b"/x/v1/stream/__ds/a", "/x", ("/v1/stream/__ds/a", True)),
+        (b"/healthz", "", ("/healthz", True)),
+        (b"/%72eadyz", "", ("/readyz", True)),
+        (b"/x/metrics", "/x", ("/metrics", True)),
+        (b"/healthz/", "", ("/healthz/", False)),
         (b"/v1/stream/__dsx", "", ("/v1/stream/__dsx", False)),
     ],
 )
-def test_find_returns_the_decoded_path_and_recognizes_control_routes(
+def test_find_returns_the_decoded_path_and_recognizes_the_routes_of_the_server(
     targets: Targets, raw_path: bytes, root_path: str, expected: tuple[str, bool]
 ) -> None:
     assert targets.find(raw_path, root_path) == expected
 
 
-@pytest.mark.parametrize("raw_path", [b"/v1/stream/__ds", b"/healthz", b"/x", b"/x/"])
+@pytest.mark.parametrize("raw_path", [b"/v1/stream/__ds", b"/x", b"/x/"])
 def test_find_refuses_reserved_paths_and_the_mount_itself(
     targets: Targets, raw_path: bytes
 ) -> None:

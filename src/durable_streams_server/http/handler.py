@@ -16,7 +16,13 @@ from ..log import log as _log
 from ..protocol import commands, render
 from ..protocol.decisions.outcomes import AppendOutcome
 from ..protocol.limits import RETRY_SOON
-from ..protocol.names import IF_NONE_MATCH, LIVE_SSE, STREAM_FORKED_FROM
+from ..protocol.names import (
+    HEALTH_PATHS,
+    IF_NONE_MATCH,
+    LIVE_SSE,
+    OPERATIONS_PATHS,
+    STREAM_FORKED_FROM,
+)
 from ..protocol.offsets import Offset, Sentinel
 from ..protocol.page import Page
 from ..protocol.preconditions import parse_conditions
@@ -28,11 +34,13 @@ from ..subscriptions.service import Service
 from .browser import METHODS, Browser
 from .compression import Compressor, page_key, wants_gzip
 from .control.control import Control
+from .facts import ServerFacts
 from .gate.gate import Gate
 from .gate.permit import OPEN, Permit
 from .gate.waiting import answer_when_admitted
 from .guard import VERBS, Verb
 from .kept import KeptAnswers
+from .operations import Operations
 from .options import HandlerOptions
 from .private import PrivateBrowser
 from .queries import parse_read
@@ -56,16 +64,23 @@ class Handler:
         service: Runs the subscriptions.
         options: Limits on requests, and settings of responses.
         gate: Admits or refuses requests before they reach a route. None admits every request.
+        facts: What the server that runs the application tells about itself.
     """
 
     def __init__(
-        self, engine: Engine, service: Service, options: HandlerOptions, gate: Gate | None = None
+        self,
+        engine: Engine,
+        service: Service,
+        options: HandlerOptions,
+        gate: Gate | None = None,
+        facts: ServerFacts | None = None,
     ) -> None:
         self._gate = gate
         self._engine = engine
         self._targets = Targets(options.stream_root)
         self._find_target = self._targets.find
         self._control = Control(service, self._targets)
+        self._operations = Operations(engine, facts or ServerFacts())
         self._browser = (PrivateBrowser if options.private else Browser)(options.cors_origins)
         self._compressor = Compressor(engine.turns, engine.sending)
         self._kept = KeptAnswers()
@@ -122,9 +137,10 @@ class Handler:
                     return self._append(request, commands.append_again(known.append, request.body))
             elif (kept := self._kept_answer(request)) is not None:
                 return kept
-            path, is_control = self._locate(request)
-            if is_control:
-                return self._reply(request, self._control.handle(request, path), _unchanged)
+            path, is_own = self._locate(request)
+            if is_own:
+                routes = self._operations if path in OPERATIONS_PATHS else self._control
+                return self._reply(request, routes.handle(request, path), _unchanged)
             return self._route(request, path, on_ready)
         except Abandoned as abandoned:
             return Ticket.failed(abandoned)
@@ -189,8 +205,8 @@ class Handler:
         """
         if request.method == "OPTIONS":
             return
-        path, is_control = self._locate(request)
-        if is_control:
+        path, is_own = self._locate(request)
+        if is_own:
             self._control.check_head(request)
         elif request.method == "POST":
             commands.parse_append(path, request.headers, _ANY_BODY)
@@ -203,16 +219,17 @@ class Handler:
     def actions(self, request: Request) -> tuple[tuple[Verb, str], ...]:
         """Returns the actions of a request that a guard must allow, each a verb and a decoded path.
 
-        A preflight has none, because it precedes any authorisation (TRAPS 44). An unknown method has none, because it is refused.
+        A preflight has none, because it precedes any authorisation (TRAPS 44). An unknown method has none, because it is refused. Health
+        checks have none, because load balancers send no token.
 
         Raises:
             BadRequest, NotFound, Unavailable: The refusal that `handle` would return.
         """
         if request.method == "OPTIONS":
             return ()
-        path, is_control = self._locate(request)
-        if is_control:
-            return (("control", path),)
+        path, is_own = self._locate(request)
+        if is_own:
+            return () if path in HEALTH_PATHS else (("control", path),)
         verb = VERBS.get(request.method)
         if verb is None:
             return ()
@@ -328,15 +345,16 @@ class Handler:
         raise _unknown_method()
 
     def _locate(self, request: Request) -> tuple[str, bool]:
-        """Returns the decoded path of a request, and whether the path is a control route's.
+        """Returns the decoded path of a request, and whether the path is one of the server's own routes.
 
         Raises:
-            BadRequest, NotFound: The path is neither a stream's nor a control route's.
-            Unavailable: SERVER_STOPPING.
+            BadRequest, NotFound: The path is neither a stream's nor a route's.
+            Unavailable: SERVER_STOPPING, unless the path is one of `OPERATIONS_PATHS`, which are also answered while the server stops.
         """
-        if self._engine.stopping:
+        found = self._find_target(request.raw_path, request.root_path)
+        if self._engine.stopping and found[0] not in OPERATIONS_PATHS:
             raise Unavailable("the server is stopping", "SERVER_STOPPING", retry_after=RETRY_SOON)
-        return self._find_target(request.raw_path, request.root_path)
+        return found
 
     def _put(self, request: Request, path: str) -> Reply | Ticket[Reply]:
         source = request.headers.get(STREAM_FORKED_FROM)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ..errors import MethodNotAllowed
+from ..protocol.names import OPERATIONS_PATHS
 from ..protocol.render import Response
 from ..storage.ticket import Ticket
 from .handler import Handler
@@ -40,7 +41,7 @@ class ReadOnlyHandler(Handler):
         super().check_head(request)
 
     def _refuse_writes(self, request: Request) -> None:
-        """Refuses every request but reads of streams and OPTIONS.
+        """Refuses every request but reads of streams, health checks and OPTIONS.
 
         Raises:
             MethodNotAllowed: READ_ONLY.
@@ -48,12 +49,14 @@ class ReadOnlyHandler(Handler):
         """
         if request.method == "OPTIONS":
             return
-        _, is_control = self._locate(request)
-        if is_control or request.method not in ("GET", "HEAD"):
+        path, is_own = self._locate(request)
+        if path in OPERATIONS_PATHS:
+            return
+        if is_own or request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed(
                 "the streams are read-only here",
                 "READ_ONLY",
-                [(b"allow", _CONTROL_METHODS if is_control else _STREAM_METHODS)],
+                [(b"allow", _CONTROL_METHODS if is_own else _STREAM_METHODS)],
             )
 
 

@@ -32,7 +32,9 @@ class Targets:
         self.find = lru_cache(_CACHED_PATHS)(self._decode)
 
     def _decode(self, raw_path: bytes, root_path: str) -> tuple[str, bool]:
-        """Returns the decoded path of a request below its mount, and whether the path is a control route's.
+        """Returns the decoded path of a request below its mount, and whether the path is one of the server's own routes.
+
+        Those are the control routes and `OPERATIONS_PATHS`.
 
         Raises:
             BadRequest: INVALID_PATH.
@@ -45,9 +47,9 @@ class Targets:
             path = paths.decode_path(raw_path)
         if root_path:
             path = _below_mount(path, root_path)
-        if path in OPERATIONS_PATHS or path.startswith(self.reserved):
-            if path.startswith(self._control_root):
-                return path, True
+        if path in OPERATIONS_PATHS or path.startswith(self._control_root):
+            return path, True
+        if path == self.reserved:
             paths.refuse_reserved(path, self.root)
         if is_long:
             paths.check_path(path)

@@ -9,7 +9,13 @@ from typing import Final
 DEFAULT_PORT: Final = 4437  # PROTOCOL 13.1
 DEFAULT_STREAM_ROOT: Final = "/v1/stream"
 RESERVED_SEGMENT: Final = "__ds"  # PROTOCOL 6
-OPERATIONS_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+HEALTH_PATH: Final = "/healthz"
+READY_PATH: Final = "/readyz"
+METRICS_PATH: Final = "/metrics"
+#: Paths of health checks, which load balancers call without a token.
+HEALTH_PATHS: Final = frozenset({HEALTH_PATH, READY_PATH})
+#: Paths of the server itself, outside the stream root.
+OPERATIONS_PATHS: Final = frozenset({HEALTH_PATH, READY_PATH, METRICS_PATH})
 
 # Stream headers (PROTOCOL 13.2)
 STREAM_TTL: Final = b"stream-ttl"

@@ -19,6 +19,7 @@ from ...streams.engine import Engine, stopping_error
 from ...streams.turns import Line
 from ...subscriptions.service import Service
 from .. import guard as guards
+from ..facts import ServerFacts
 from ..guard import Guard
 from ..handler import Handler
 from ..limits.budget import Incoming, ReceiveBudget
@@ -63,6 +64,7 @@ class DurableStreamsApp:
         max_body: Maximum bytes of one request body.
         body_timeout: Seconds that a client may pause within a body.
         guard: Allows or refuses each request, or None. Connections of the native lane never call it.
+        facts: What the server that runs the application tells about itself.
         signals: Calls `begin_shutdown` when the host receives a stop signal. None if the host calls `begin_shutdown` itself.
     """
 
@@ -73,6 +75,7 @@ class DurableStreamsApp:
         guard: Guard | None = None,
     ) -> None:
         self.guard = guard
+        self.facts = ServerFacts()
         self.streams = Streams(self._started_engine)
         self.max_body = options.max_body
         self.body_timeout = options.body_timeout
@@ -90,7 +93,7 @@ class DurableStreamsApp:
         options = self._options
         self.engine, self.service = self._make()
         handler = ReadOnlyHandler if options.read_only else Handler
-        self.handler = handler(self.engine, self.service, options)
+        self.handler = handler(self.engine, self.service, options, facts=self.facts)
         self.budget = ReceiveBudget(options.max_in_flight, options.max_body)
         self.outgoing = Outgoing(self.engine.sending, self.engine.turns)
         receiver = BodyReceiver(
@@ -127,6 +130,15 @@ class DurableStreamsApp:
                 self._start_on(asyncio.get_running_loop())
         else:
             self._start()
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server is about to stop. Set it to True to make `/readyz` fail while requests are still answered."""
+        return self.facts.is_draining
+
+    @draining.setter
+    def draining(self, draining: bool) -> None:
+        self.facts.is_draining = draining
 
     def begin_shutdown(self) -> None:
         """Ends live reads properly and refuses new requests with 503. May be called more than once."""
