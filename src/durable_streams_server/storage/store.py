@@ -20,6 +20,7 @@ from ..protocol.registry import Registry
 from ..protocol.state import Change, StreamState
 from ..protocol.subscriptions.state import Subscriptions
 from ..protocol.timeline import Timeline
+from .ordered import smallest
 from .ticket import Abandoned, Ticket
 
 
@@ -193,6 +194,18 @@ class Store(ABC):
 
         Streams may be created and deleted during the iteration. The path of a stream that exists throughout is returned exactly once.
         """
+
+    def ordered_paths(self, prefix: str, after: str, limit: int) -> Iterator[str | None]:
+        """Iterates over the first paths in order that begin with `prefix` and come after `after`, of streams as in `paths`.
+
+        It yields None after each short step that has found no path, so that the caller can let other work run.
+
+        Args:
+            prefix: what the paths begin with.
+            after: the path after which the iteration begins.
+            limit: maximum number of paths.
+        """
+        yield from (yield from smallest(self.paths(), prefix, after, limit))
 
     @abstractmethod
     def close(self) -> None:

@@ -54,6 +54,9 @@ class ForkedCopy(Store):
     def paths(self) -> NoReturn:
         raise refusal()
 
+    def ordered_paths(self, *_: object) -> NoReturn:
+        raise refusal()
+
     def close(self) -> None:
         return
 

@@ -16,10 +16,12 @@ from durable_streams_server.protocol.offsets import Span
 from durable_streams_server.protocol.producers import Stamp
 from durable_streams_server.protocol.state import Created
 from durable_streams_server.storage.files.catalog import Drop, Put
+from durable_streams_server.storage.files.catalog.tables import STREAMS
 from durable_streams_server.storage.files.log_layout import path_of
 from durable_streams_server.storage.files.store import FileStore
+from durable_streams_server.storage.ordered import STEP
 from durable_streams_server.streams.reader import Reader
-from durable_streams_server.testing.catalog import SimulatedCatalog
+from durable_streams_server.testing.catalog import SimulatedCatalog, SimulatedTables
 from durable_streams_server.testing.disk import SimulatedDisk
 from tests.requests import NOW, append, create, fork_of
 from tests.storage.files.stores import content, new_disk, open_store, run
@@ -37,6 +39,47 @@ def test_only_recently_used_streams_stay_in_memory() -> None:
     for number in random.Random(0).sample(range(200), 50):
         assert content(store, f"/{number}") == b"%d" % number
     assert sum(1 for _ in store.paths()) == 200
+
+
+def test_ordered_paths_contain_each_visible_stream_once_at_every_stage_of_a_checkpoint() -> None:
+    chance = random.Random(0)
+    store = open_store(new_disk(), max_loaded=20)
+    there: set[str] = set()
+    for _ in range(30):
+        for path in (f"/{chance.randrange(1000)}" for _ in range(30)):
+            if path in there and chance.random() < 0.5:
+                run(store, Delete(path))
+                there.remove(path)
+            else:
+                run(store, create(path))
+                there.add(path)
+        if chance.random() < 0.5:
+            store.run_checkpoint()
+        listed = sorted(there)
+        assert list(filter(None, store.ordered_paths("", "", 2000))) == listed
+        after, prefix = f"/{chance.randrange(1000)}", chance.choice(("", "/1", "/37"))
+        matching = [path for path in listed if path > after and path.startswith(prefix)]
+        assert list(filter(None, store.ordered_paths(prefix, after, 7))) == matching[:7]
+
+
+def test_ordered_paths_pause_while_they_pass_over_streams_that_are_gone() -> None:
+    store = open_store(new_disk())
+    count = 4 * STEP
+    run(store, *(create(f"/{number:04}") for number in range(count)))
+    store.run_checkpoint()
+    run(store, *(Delete(f"/{number:04}") for number in range(count)), create("/a"))
+    assert list(store.ordered_paths("", "", 10)) == [None] * 4 + ["/a"]
+
+
+def test_ordered_paths_leave_out_a_stream_whose_entry_is_damaged() -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    run(store, create("/a"), create("/b"), create("/c"))
+    store.close()
+    content = SimulatedTables(disk).content[STREAMS]
+    content[b"/b"] = content[b"/b"][:-1] + b"?"
+    again = open_store(disk)
+    assert list(again.ordered_paths("", "", 10)) == ["/a", "/c"]
 
 
 def test_dirty_streams_and_streams_with_live_readers_are_not_evicted() -> None:

@@ -18,8 +18,9 @@ from ...protocol.ancestry import NONE, Ancestry
 from ...protocol.paths import check_path
 from ...protocol.state import Created, Origin, Removed, StreamChange, StreamState
 from ..damage import Damaged
+from ..ordered import STEP, merged, smallest
 from ..recent import Recent, RecentCache
-from .catalog import Catalog, producers_of, state_of
+from .catalog import Catalog, Entry, producers_of, state_of
 from .log_layout import Extent
 from .logs import Logs
 from .producers import StoredProducers, Tally
@@ -160,17 +161,42 @@ class States:
             if state is not None and not state.visible_soft_deleted:
                 yield path
         for path, entry in self._catalog.paths():
-            if path in seen:
-                continue
-            overlay, state = self._overlays.get(path), self.loaded(path)
-            if overlay is not None:
-                state = overlay.state
-            is_there = (
-                path not in self._gone if state is None and overlay is None else state is not None
-            )
-            is_deleted = entry.soft_deleted if state is None else state.visible_soft_deleted
-            if is_there and not is_deleted:
+            if path not in seen and self._is_listed(path, entry):
                 yield path
+
+    def ordered_paths(self, prefix: str, after: str, limit: int) -> Iterator[str | None]:
+        """Iterates like `Store.ordered_paths`. Leaves out streams whose entry in the catalog is damaged."""
+        unwritten = yield from smallest(self._visible_unwritten(), prefix, after, limit)
+        yield from merged(unwritten, self._ordered_in_catalog(prefix, after), limit)
+
+    def _visible_unwritten(self) -> Iterator[str]:
+        """Iterates over the visible streams that are not soft-deleted and not in the catalog."""
+        for path in list(self._unwritten):
+            state = self.visible(path)
+            if state is not None and not state.visible_soft_deleted:
+                yield path
+
+    def _ordered_in_catalog(self, prefix: str, after: str) -> Iterator[str | None]:
+        """Iterates over the paths of visible streams in the catalog in order, and yields None after each step."""
+        entries = self._catalog.paths(lambda _: None, max(prefix, after))
+        for count, (path, entry) in enumerate(entries, 1):
+            if not path.startswith(prefix):
+                return
+            if count % STEP == 0:
+                yield None
+            if path > after and self._is_listed(path, entry):
+                yield path
+
+    def _is_listed(self, path: str, entry: Entry) -> bool:
+        """Returns whether a stream in the catalog is visible and not soft-deleted."""
+        overlay, state = self._overlays.get(path), self.loaded(path)
+        if overlay is not None:
+            state = overlay.state
+        elif state is None and path in self._gone:
+            return False
+        if state is None:
+            return overlay is None and not entry.soft_deleted
+        return not state.visible_soft_deleted
 
     # -- changes ------------------------------------------------------------
 

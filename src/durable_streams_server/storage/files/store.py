@@ -242,6 +242,9 @@ class FileStore(DecidingStore):
     def paths(self) -> Iterator[str]:
         return self.states.paths()
 
+    def ordered_paths(self, prefix: str, after: str, limit: int) -> Iterator[str | None]:
+        return self.states.ordered_paths(prefix, after, limit)
+
     def close(self) -> None:
         """Commits the records in flight, makes a last checkpoint unless that takes longer than `CLOSE_PATIENCE`, and closes the files.
 

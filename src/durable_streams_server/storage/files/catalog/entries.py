@@ -174,12 +174,13 @@ class Catalog(ABC):
 
     @abstractmethod
     def paths(
-        self, damaged: Callable[[Damaged], None] | None = None, /
+        self, damaged: Callable[[Damaged], None] | None = None, /, first: str = ""
     ) -> Iterator[tuple[str, Entry]]:
         """Yields the path and the entry of each stream, in the order of paths.
 
         Args:
             damaged: called with the error of each damaged entry, which is then skipped.
+            first: the path at which the iteration begins.
 
         Raises:
             Damaged: an entry is damaged, and `damaged` is None.

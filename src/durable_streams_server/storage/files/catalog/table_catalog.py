@@ -105,9 +105,9 @@ class TableCatalog(Catalog):
         return self._tables.count(PRODUCERS, U64.pack(incarnation), U64.pack(incarnation + 1))
 
     def paths(
-        self, damaged: Callable[[Damaged], None] | None = None, /
+        self, damaged: Callable[[Damaged], None] | None = None, /, first: str = ""
     ) -> Iterator[tuple[str, Entry]]:
-        for key, sealed in scan_all(self._tables, STREAMS):
+        for key, sealed in scan_all(self._tables, STREAMS, first.encode()):
             try:
                 entry = _entry(key, sealed)
             except Damaged as damage:

@@ -210,12 +210,13 @@ class Tables(ABC):
         """Closes the database."""
 
 
-def scan_all(tables: Tables, table: int, batch: int = 250) -> Iterator[tuple[bytes, bytes]]:
-    """Yields all entries of a table in the order of their keys.
+def scan_all(
+    tables: Tables, table: int, first: bytes = b"", batch: int = 250
+) -> Iterator[tuple[bytes, bytes]]:
+    """Yields all entries of a table from the key `first` on, in the order of their keys.
 
     Each batch of entries is read in a transaction of its own, because LMDB cannot reuse old pages during a long transaction.
     """
-    first = b""
     while found := tables.scan(table, first, batch):
         yield from found
         first = found[-1][0] + b"\0"
