@@ -14,6 +14,7 @@ from ..errors import StreamError
 from ..http.app import create_app
 from ..http.asgi.application import DurableStreamsApp
 from ..http.limits.admission import Admission
+from ..http.serving.alpn import speaks_http2
 from ..http.serving.listening import UnixSocket, listen, public_url_of, url_of
 from ..http.serving.server import Server
 from ..storage.damage import Damaged
@@ -68,6 +69,7 @@ def serve(**given: Any) -> None:
     except OSError as error:
         where = f"unix:{flags.uds}" if flags.uds else f"{flags.host} port {flags.port}"
         fail(f"cannot listen on {where}: {_address_reason(error)}", EXIT_ADDRESS)
+    app.facts.http2 = tls is not None and not flags.no_http2 and speaks_http2()
     url = url_of(listening, tls is not None)
     announce = functools.partial(_announce, url, flags, is_new)
     server = Server(app, flags.log_level, announce, flags.http, tls, admission)

@@ -79,8 +79,9 @@ class Handler:
         self._engine = engine
         self._targets = Targets(options.stream_root)
         self._find_target = self._targets.find
-        self._control = Control(service, self._targets)
-        self._operations = Operations(engine, facts or ServerFacts())
+        facts = facts or ServerFacts()
+        self._control = Control(engine, service, options, self._targets, facts)
+        self._operations = Operations(engine, facts)
         self._browser = (PrivateBrowser if options.private else Browser)(options.cors_origins)
         self._compressor = Compressor(engine.turns, engine.sending)
         self._kept = KeptAnswers()

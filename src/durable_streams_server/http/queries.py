@@ -24,7 +24,7 @@ def parse_read(path: str, request: Request) -> commands.Read:
     """
     query = request.query
     if len(query) > _SHORT_QUERY or LAST_EVENT_ID in request.headers:
-        return commands.parse_read(path, _parameters(query), request.headers)
+        return commands.parse_read(path, parameters(query), request.headers)
     read = _parse_query(query)
     return commands.Read(path, read.offset, read.live, read.cursor)
 
@@ -32,10 +32,10 @@ def parse_read(path: str, request: Request) -> commands.Read:
 @lru_cache(_CACHED_QUERIES)
 def _parse_query(query: bytes) -> commands.Read:
     """Returns the `Read` command for a query, with an empty path. Only for requests without `Last-Event-ID`."""
-    return commands.parse_read("", _parameters(query), {})
+    return commands.parse_read("", parameters(query), {})
 
 
-def _parameters(query: bytes) -> Mapping[str, list[str]]:
+def parameters(query: bytes) -> Mapping[str, list[str]]:
     """Returns the values of each parameter in a query.
 
     Raises:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from ...errors import MethodNotAllowed, NotFound
 from ...protocol.codings import refuse_coded
+from ...streams.engine import Engine
 from ...subscriptions.service import Service
+from ..facts import ServerFacts
+from ..options import HandlerOptions
 from ..request import Request
 from ..targets import Targets
+from .info import InfoRoute
+from .listing import ListingRoute
 from .requests import Actions, Answer, refuse_large
 from .routes import Found, find
 from .subscriptions import SubscriptionRoutes
@@ -17,13 +22,25 @@ class Control:
     """Answers control requests.
 
     Args:
+        engine: Runs the streams.
         service: Runs the subscriptions.
+        options: Limits on requests.
         targets: Has the stream root, and the path below which the routes are.
+        facts: What the server tells about itself.
     """
 
-    def __init__(self, service: Service, targets: Targets) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        service: Service,
+        options: HandlerOptions,
+        targets: Targets,
+        facts: ServerFacts,
+    ) -> None:
         self._prefix = targets.reserved + "/"
         self.actions: Actions = {
+            **InfoRoute(engine, service, options, targets.root, facts).actions,
+            **ListingRoute(engine).actions,
             **SubscriptionRoutes(service, targets.root).actions,
             **WorkerRoutes(service, targets.root).actions,
         }

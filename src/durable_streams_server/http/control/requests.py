@@ -1,7 +1,7 @@
 """What the control routes share: the limits and the parsing of their requests, and their responses."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -64,8 +64,8 @@ def bearer_token(request: Request) -> str:
     return token.strip()
 
 
-def document(status: int, content: dict[str, Any]) -> Answer:
-    """Returns a done ticket for a response with a JSON document."""
+def document(status: int, content: object) -> Answer:
+    """Returns a done ticket for a response with a JSON document, which is a value that msgspec can encode."""
     return Ticket.of(Response(status, [_JSON, _NO_STORE], msgspec.json.encode(content)))
 
 

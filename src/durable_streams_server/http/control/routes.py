@@ -34,6 +34,8 @@ class Route(msgspec.Struct, frozen=True):
 
 
 JWKS: Final = Route("jwks.json", ("GET",), "public")
+INFO: Final = Route("info", ("GET",), "admin")
+STREAMS: Final = Route("streams", ("GET",), "admin")
 SUBSCRIPTION: Final = Route("subscriptions/{id}", ("PUT", "GET", "DELETE"), "subscribe")
 LINKS: Final = Route("subscriptions/{id}/streams", ("POST",), "subscribe")
 LINK: Final = Route("subscriptions/{id}/streams/{path}", ("DELETE",), "subscribe")
@@ -43,7 +45,7 @@ ACK: Final = Route("subscriptions/{id}/ack", ("POST",), "worker")
 RELEASE: Final = Route("subscriptions/{id}/release", ("POST",), "worker")
 
 #: Every control route.
-ROUTES: Final = (JWKS, SUBSCRIPTION, LINKS, LINK, CLAIM, CALLBACK, ACK, RELEASE)
+ROUTES: Final = (JWKS, INFO, STREAMS, SUBSCRIPTION, LINKS, LINK, CLAIM, CALLBACK, ACK, RELEASE)
 
 _PLAIN: Final = {route.template: route for route in ROUTES if "/" not in route.template}
 _OF_SUBSCRIPTION: Final = {
