@@ -40,6 +40,7 @@ from .gate.permit import OPEN, Permit
 from .gate.waiting import answer_when_admitted
 from .guard import VERBS, Verb
 from .kept import KeptAnswers
+from .observing.routes import CONTROL, OPERATIONS
 from .operations import Operations
 from .options import HandlerOptions
 from .private import PrivateBrowser
@@ -355,6 +356,8 @@ class Handler:
         found = self._find_target(request.raw_path, request.root_path)
         if self._engine.stopping and found[0] not in OPERATIONS_PATHS:
             raise Unavailable("the server is stopping", "SERVER_STOPPING", retry_after=RETRY_SOON)
+        if found[1]:
+            request.route = OPERATIONS if found[0] in OPERATIONS_PATHS else CONTROL
         return found
 
     def _put(self, request: Request, path: str) -> Reply | Ticket[Reply]:

@@ -25,6 +25,8 @@ from ..protocol.names import (
 _MAX_DIGITS: Final = 18
 
 _NONE: Final[frozenset[bytes]] = frozenset()
+#: The value of `Request.route` until the handler marks the request.
+UNROUTED: Final = 0
 #: Headers whose values are lists. If such a header is sent in several lines, the lines are joined (RFC 9110, 5.3).
 LISTS: Final = frozenset(
     {ACCEPT_ENCODING, CONTENT_ENCODING, FORWARDED, IF_MATCH, IF_NONE_MATCH, X_FORWARDED_PROTO}
@@ -57,6 +59,7 @@ class Request(msgspec.Struct):
         declared: the value of Content-Length, or None without one. `check_limits` sets it.
         body: the whole body.
         known: facts that all requests with this head share if the head is kept, otherwise None.
+        route: the route that responses are counted by (`observing/routes.py`). `UNROUTED` if it follows from the method and the query.
     """
 
     method: str
@@ -70,6 +73,7 @@ class Request(msgspec.Struct):
     declared: int | None = None
     body: bytes = b""
     known: KnownHead | None = None
+    route: int = UNROUTED
 
     @property
     def is_cheap(self) -> bool:

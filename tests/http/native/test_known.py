@@ -13,7 +13,8 @@ from durable_streams_server.http.native.known import LONGEST, KnownRequests
 from durable_streams_server.http.native.lane import Lane
 from durable_streams_server.http.native.parser import Parser
 from durable_streams_server.http.native.pending import PendingRequest
-from durable_streams_server.http.request import Request
+from durable_streams_server.http.observing.routes import APPEND
+from durable_streams_server.http.request import UNROUTED, Request
 from tests.http.socket_driver import Client, post, request
 
 A = "/v1/stream/a"
@@ -249,7 +250,7 @@ PIECES = [
 def _shown(turns: list[PendingRequest]) -> list[object]:
     shown: list[object] = []
     for turn in turns:
-        request = replace(turn.request, known=None)
+        request = replace(turn.request, known=None, route=UNROUTED)
         refusal = turn.refusal and (type(turn.refusal), str(turn.refusal))
         shown.append((request, turn.keep_alive, turn.chunked, turn.taken, refusal))
     return shown
@@ -293,3 +294,10 @@ def test_parser_finds_the_same_requests_with_and_without_its_cache(lane: Lane, s
         looking.end()
         parsing.end()
     assert lane.budget.held == 0
+
+
+def test_known_append_has_its_route(lane: Lane) -> None:
+    turns: list[PendingRequest] = []
+    for _ in range(3):
+        parser_of(lane, turns).feed(post(b"abc"))
+    assert turns[2].request.route == APPEND

@@ -25,6 +25,7 @@ from ..handler import Handler
 from ..limits.budget import Incoming, ReceiveBudget
 from ..limits.outgoing import Outgoing
 from ..limits.shares import address_of_peer
+from ..observing.observer import LiveRead, Observer
 from ..options import HandlerOptions
 from ..read_only import ReadOnlyHandler
 from ..replies import Live
@@ -61,6 +62,7 @@ class DurableStreamsApp:
         handler: Answers requests, also those of the native lane.
         budget: Limits the bytes of unanswered requests in memory.
         outgoing: Tracks the clients that are sent large pages.
+        observer: Gets a report of each response, from every lane.
         max_body: Maximum bytes of one request body.
         body_timeout: Seconds that a client may pause within a body.
         guard: Allows or refuses each request, or None. Connections of the native lane never call it.
@@ -79,6 +81,7 @@ class DurableStreamsApp:
         self.streams = Streams(self._started_engine)
         self.max_body = options.max_body
         self.body_timeout = options.body_timeout
+        self.observer = Observer()
         self.signals: StopSignals | None = StopSignals(self.begin_shutdown)
         self._make = make
         self._options = options
@@ -222,31 +225,30 @@ class DurableStreamsApp:
         request = request_of(scope)
         client = scope.get("client")
         body = Incoming(self.budget, client[0] if client else None)
+        observer = self.observer
+        since = observer.clock()
+        peer = address_of_peer(client)
         refusal: Response | None = None
         try:
             try:
-                if scope.get("http_version", "1.1") != "1.1":
-                    check_version(scope["http_version"], request)
-                request.check_limits(self.max_body)
-                # ASGI requires a version. If a host gives none, a request without a Host is accepted.
-                check_host(request.headers.get(HOST), is_needed=scope.get("http_version") == "1.1")
-                if self.guard is not None:
-                    await guards.check(self.guard, self.handler.actions(request), scope)
+                await self._check_head(request, scope)
                 await self._receive_body(request, body, receive)
+                since = observer.clock()
             except ClientGone:
                 return
             except Exception as error:
                 refusal = self.handler.refuse(request, error)
                 if isinstance(error, RequestTimeout) and scope.get("http_version", "1.1") < "2":
                     refusal.headers.append((b"connection", b"close"))  # RFC 9110, 15.5.9
-                await send_response(request, refusal, send, self.outgoing, self.engine.turns)
+                size = await send_response(request, refusal, send, self.outgoing, self.engine.turns)
+                observer.finished(request, refusal.status, since, size, peer)
                 return
             # Only a GET can be answered with an event stream, and an event costs 0.5 us per request.
             ready = asyncio.Event() if request.method == "GET" else _UNUSED_EVENT
             turns = self.engine.turns
             if not turns.admits(request.is_cheap):
                 await turns.wait_turn(Line.READS if request.is_cheap else Line.URGENT)
-            peer = address_of_peer(client)
+            observer.received += len(request.body)
             answer = self.handler.handle(request, ready.set, peer)
             request.body = b""
             if isinstance(answer, Ticket) and not answer.done and request.method == "GET":
@@ -263,7 +265,7 @@ class DurableStreamsApp:
             if (
                 is_begun
                 or request.method != "GET"
-                or not await self._refuse_cancelled(request, send)
+                or not await self._refuse_cancelled(request, since, peer, send)
             ):
                 raise
             return
@@ -271,22 +273,53 @@ class DurableStreamsApp:
             body.release()
         if isinstance(reply, Live):
             self._watch_signals()
-            max_age = self.engine.options.sse_max_age
-            await send_events(reply, ready, receive, send, self.outgoing, turns, max_age)
+            live = observer.live_began(request, reply.head.status, since, peer)
+            await self._send_events(reply, live, ready, receive, send)
         elif reply is not None:
-            await send_response(request, reply, send, self.outgoing, turns)
+            size = await send_response(request, reply, send, self.outgoing, turns)
+            observer.finished(request, reply.status, since, size, peer)
+
+    async def _send_events(
+        self, reply: Live, live: LiveRead, ready: asyncio.Event, receive: Receive, send: Send
+    ) -> None:
+        """Sends an event stream, and reports its end."""
+        max_age = self.engine.options.sse_max_age
+        turns = self.engine.turns
+        try:
+            await send_events(reply, live, ready, receive, send, self.outgoing, turns, max_age)
+        finally:
+            live.end()
+
+    async def _check_head(self, request: Request, scope: Scope) -> None:
+        """Refuses a request whose head is invalid, or that the guard does not allow.
+
+        Raises:
+            StreamError: The refusal.
+            Exception: The guard failed.
+        """
+        version = scope.get("http_version", "1.1")
+        if version != "1.1":
+            check_version(version, request)
+        request.check_limits(self.max_body)
+        # ASGI requires a version. If a host gives none, a request without a Host is accepted.
+        check_host(request.headers.get(HOST), is_needed=scope.get("http_version") == "1.1")
+        if self.guard is not None:
+            await guards.check(self.guard, self.handler.actions(request), scope)
 
     def _watch_signals(self) -> None:
         """Watches for stop signals, so that the waiting read ends when the host stops."""
         if self.signals is not None:
             self.signals.watch()
 
-    async def _refuse_cancelled(self, request: Request, send: Send) -> bool:
+    async def _refuse_cancelled(
+        self, request: Request, since: float, peer: str | None, send: Send
+    ) -> bool:
         """Refuses a read that the host has cancelled, as hosts do when they stop. Returns whether the response could be sent."""
         refusal = self.handler.refuse(request, stopping_error())
         try:
             async with asyncio.timeout(FAREWELL_GRACE):
-                await send_response(request, refusal, send, self.outgoing, self.engine.turns)
+                size = await send_response(request, refusal, send, self.outgoing, self.engine.turns)
         except OSError:
             return False
+        self.observer.finished(request, refusal.status, since, size, peer)
         return True

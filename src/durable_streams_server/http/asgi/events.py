@@ -8,6 +8,7 @@ from typing import Final
 from ...streams.event_stream import END, PULLS, WAIT
 from ...streams.turns import Line, Turns
 from ..limits.outgoing import Outgoing
+from ..observing.observer import LiveRead
 from ..replies import Live
 from .receiving import ClientGone, Receive
 from .sending import Message, Send, Taker, start_message
@@ -59,6 +60,7 @@ class _Client:
 
 async def send_events(
     live: Live,
+    counted: LiveRead,
     ready: asyncio.Event,
     receive: Receive,
     send: Send,
@@ -70,6 +72,7 @@ async def send_events(
 
     Args:
         live: The response, whose events this function closes.
+        counted: Counts the bytes that are sent.
         ready: An event that is set when there is something to send.
         max_age: Seconds after which the event stream ends by itself.
     """
@@ -95,6 +98,7 @@ async def send_events(
                     if events.holder is not None:
                         outgoing.hold(taker, events.holder)
                     await give({"type": "http.response.body", "body": chunk, "more_body": True})
+                    counted.add(len(chunk))
                     taker.taken += len(chunk)
                     pulls += 1
                     if pulls % PULLS == 0:

@@ -62,6 +62,7 @@ class Http1Connection(HttpToolsProtocol):
         "_is_half_closed",
         "_is_trusted",
         "_late_scope",
+        "_observer",
         "_timeouts",
         "_timer",
         "_unsent",
@@ -72,6 +73,7 @@ class Http1Connection(HttpToolsProtocol):
     ) -> None:
         super().__init__(**given)
         self._handler = app.handler
+        self._observer = app.observer
         self._timeouts = timeouts
         self._admission = admission
         self._address: str | None = None  # the peer, once the connection is counted
@@ -212,6 +214,7 @@ class Http1Connection(HttpToolsProtocol):
         if not self.pipeline and (is_of_body or not self._is_answering):
             response = self._handler.refuse(NO_REQUEST, refusal)
             self.transport.write(wire.refusal(response, wire.date_line()))
+            self._observer.refused(response, self._address)
         self.transport.close()
 
 

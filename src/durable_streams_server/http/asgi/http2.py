@@ -91,6 +91,7 @@ class Http2Connection(ZttpH2Protocol):
         self.timeout_keep_alive = timeouts.idle  # type: ignore[assignment]  # uvicorn declares an int, and a float works
         self._application: Any = self.app
         self._handler = app.handler
+        self._observer = app.observer
         self._timeouts = timeouts
         self._admission = admission
         self._lane = lane
@@ -275,6 +276,7 @@ class Http2Connection(ZttpH2Protocol):
         response = self._handler.refuse(NO_REQUEST, refusal)
         await send(start_message(response, response.all_headers))
         await send({"type": "http.response.body", "body": response.whole})
+        self._observer.refused(response, self._address)
 
     def _refuse_now(self, stream_id: int, refusal: StreamError) -> None:
         """Refuses a stream immediately, without running the application."""
@@ -284,6 +286,7 @@ class Http2Connection(ZttpH2Protocol):
         stream.send_data(response.whole)
         stream.end_message()
         self.flush()
+        self._observer.refused(response, self._address)
 
     # -- responses ----------------------------------------------------------
 

@@ -54,8 +54,8 @@ def start_message(response: Response, headers: Sequence[Header]) -> Message:
 
 async def send_response(
     request: Request, response: Response, send: Send, outgoing: Outgoing, turns: Turns
-) -> None:
-    """Sends a complete response. Returns silently if the client has left or is cut."""
+) -> int:
+    """Sends a complete response, and returns how many bytes of its body were sent. Returns early if the client has left or is cut."""
     headers = response.all_headers
     is_sent = request.method != "HEAD"
     if is_sent and response.status not in (204, 304):
@@ -63,16 +63,19 @@ async def send_response(
     try:
         await send(start_message(response, headers))
         if is_sent and response.holder is not None:
-            await _send_large(response, send, outgoing, turns)
-        else:
-            body = response.whole if is_sent else b""
-            await send({"type": "http.response.body", "body": body})
+            return await _send_large(response, send, outgoing, turns)
+        body = response.whole if is_sent else b""
+        await send({"type": "http.response.body", "body": body})
     except OSError:
-        return  # ASGI 2.4
+        return 0  # ASGI 2.4
+    return len(body)
 
 
-async def _send_large(response: Response, send: Send, outgoing: Outgoing, turns: Turns) -> None:
-    """Sends a large page in slices, at most `_STEP` bytes per turn of the event loop, and no faster than the client reads."""
+async def _send_large(response: Response, send: Send, outgoing: Outgoing, turns: Turns) -> int:
+    """Sends a large page in slices, at most `_STEP` bytes per turn of the event loop, and no faster than the client reads.
+
+    Returns how many bytes were sent.
+    """
     taker = Taker()
     outgoing.hold(taker, response.holder)
     begun = 0  # bytes sent in this turn
@@ -85,11 +88,14 @@ async def _send_large(response: Response, send: Send, outgoing: Outgoing, turns:
             taker.taken += len(part)
             begun += len(part)
         await send({"type": "http.response.body", "body": b""})
+    except OSError:
+        pass  # ASGI 2.4
     except asyncio.CancelledError:
         if not taker.was_cut():
             raise
     finally:
         outgoing.release(taker)
+    return taker.taken
 
 
 def _slices(response: Response) -> Iterator[bytes]:

@@ -9,6 +9,7 @@ from ...protocol.render import Response
 from ...streams.event_stream import END, PULLS, WAIT, EventStream
 from .. import wire
 from ..kept import KeptResponse
+from ..observing.observer import LiveRead
 from ..replies import Live, Reply
 from ..request import NO_REQUEST
 from .ending import Ending
@@ -41,14 +42,21 @@ class Answering(Ending):
     def _send(self, pending: PendingRequest, response: Response) -> None:
         """Sends a whole response, so that the next request can begin."""
         transport = self.transport
-        if transport.is_closing():
+        lane = self._lane
+        if transport.is_closing():  # the request was answered, although nobody reads the response
+            lane.observer.finished(
+                pending.request, response.status, pending.since, 0, self._address
+            )
             return
         keep_alive = self._may_continue(pending)
-        framing = self._lane.date if keep_alive else self._lane.date + wire.CLOSE
+        framing = lane.date if keep_alive else lane.date + wire.CLOSE
+        size = 0
         if response.status == 204:
             transport.write(wire.head(response, framing))
         elif type(response) is KeptResponse:
             transport.write(response.before + framing + response.after)
+            if pending.request.method != "HEAD":
+                size = response.size
         else:
             to_head = pending.request.method == "HEAD"
             head = wire.head(response, framing + wire.length_line(response, to_head))
@@ -62,6 +70,7 @@ class Answering(Ending):
                     self._requests_left = 0
                     self._page_bytes += size
                     self._hold_page(response.holder)
+        lane.observer.finished(pending.request, response.status, pending.since, size, self._address)
         self._answering = None
         if not keep_alive:
             self._drop_further_requests()
@@ -79,6 +88,9 @@ class Answering(Ending):
 
     def _begin_events(self, pending: PendingRequest, live: Live) -> None:
         """Begins an event stream. The body is chunked, or ends with the connection if the client speaks HTTP/1.0."""
+        pending.live = self._lane.observer.live_began(
+            pending.request, live.head.status, pending.since, self._address
+        )
         pending.request = NO_REQUEST  # frees the request, because the stream may last for hours
         self._events = live.events
         if self.transport.is_closing():
@@ -103,6 +115,7 @@ class Answering(Ending):
         pending = self._answering
         assert pending is not None
         chunked = pending.chunked
+        live = cast(LiveRead, pending.live)
         write = self.transport.write
         pulled = 0
         while self._is_writable:
@@ -113,12 +126,14 @@ class Answering(Ending):
                 if self._received_eof:
                     last = events.farewell()
                     write(wire.chunk(last) if chunked else last)
+                    live.add(len(last))
                     self._end_events(chunked)
                 return
             if data is END:
                 self._end_events(chunked)
                 return
             write(self._lane.chunk(data) if chunked else data)
+            live.add(len(data))
             if events.holder is not None:
                 self._page_bytes += len(data)
             pulled += 1
@@ -133,6 +148,7 @@ class Answering(Ending):
         cast(EventStream, events).close()
         if chunked:
             self.transport.write(wire.LAST_CHUNK)
+        cast(LiveRead, cast(PendingRequest, self._answering).live).end()
         self._answering = None
         if not (self._keep_alive and chunked):
             self._drop_further_requests()
@@ -146,4 +162,5 @@ class Answering(Ending):
         self._parser.is_over = True
         response = lane.handler.refuse(NO_REQUEST, refusal)
         self.transport.write(wire.refusal(response, lane.date))
+        lane.observer.refused(response, self._address)
         self._close()

@@ -19,6 +19,7 @@ from ...streams.turns import WRITES_AT_ONCE
 from .. import wire
 from ..limits.admission import handle_of
 from ..limits.shares import address_of
+from ..observing.observer import LiveRead
 from ..proxies import is_trusted
 from ..replies import Reply
 from ..request import Request
@@ -272,6 +273,7 @@ class Connection(Receiving, Answering):
                     if data is not None:  # nearly always
                         pending = cast(PendingRequest, self._answering)
                         self.transport.write(self._lane.chunk(data) if pending.chunked else data)
+                        cast(LiveRead, pending.live).add(len(data))
                         return
                 if events.page is not None and len(self._turns):
                     self._enqueue_step()  # because many readers may be catching up at once
@@ -339,10 +341,12 @@ class Connection(Receiving, Answering):
             math.inf,
         )  # inlines `_enter`, to save a call
         request = pending.request
+        lane = self._lane
         if pending.refusal is not None:
-            self._send(pending, self._lane.handler.refuse(request, pending.refusal))
+            self._send(pending, lane.handler.refuse(request, pending.refusal))
             return
-        answer = self._lane.handler.handle(request, self._on_events_ready, self._address)
+        lane.observer.received += len(request.body)
+        answer = lane.handler.handle(request, self._on_events_ready, self._address)
         request.body = b""
         if isinstance(answer, Ticket):
             self._ticket = answer

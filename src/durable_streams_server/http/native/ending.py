@@ -86,6 +86,8 @@ class Ending(Holding):
         ticket, answering = self._ticket, self._answering
         if answering is not None and ticket is None:
             self._release(answering)
+            if answering.live is not None:
+                answering.live.end()
         try:
             if events is not None:
                 events.close()

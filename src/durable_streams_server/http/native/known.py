@@ -18,6 +18,7 @@ from ...protocol.names import (
     X_FORWARDED_PROTO,
 )
 from ...protocol.units import KIB
+from ..observing.routes import route_of
 from ..repeats import Repeats
 from ..request import KnownHead, Request
 
@@ -61,6 +62,7 @@ class KnownRequests:
             return
         if len(headers) > _MOST_HEADERS or not _EXCLUDED.isdisjoint(headers):
             return
+        request.route = route_of(request)
         if len(self._requests) >= _KNOWN:
             self._requests.popitem(last=False)
         if is_append:
@@ -82,4 +84,5 @@ def with_body(known: Request, body: bytes) -> Request:
         known.declared,
         body,
         known.known,
+        known.route,
     )

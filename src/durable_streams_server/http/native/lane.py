@@ -33,6 +33,8 @@ class Lane:
 
     Attributes:
         phase_durations: seconds that each phase of a connection may last, indexed by `Phase`.
+        observer: gets a report of each response.
+        clock: the clock of the observer.
         known: requests that are recognised by the octets of their heads and not parsed again.
         date: the Date header line of the current second.
         now: time of the event loop's clock, renewed once a second.
@@ -52,6 +54,8 @@ class Lane:
         self.turns = app.engine.turns
         self.heap = Heap(self.turns.add)
         self.outgoing = app.outgoing
+        self.observer = app.observer
+        self.clock = app.observer.clock
         self.phase_durations = phase_durations(timeouts)
         self.least_rate = timeouts.least_rate
         self.admission = admission or Admission()

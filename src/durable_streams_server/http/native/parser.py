@@ -162,7 +162,7 @@ class Parser:
         request = self.request or msgspec.structs.replace(NO_REQUEST, headers=self._headers)
         self.end()
         self.request = None
-        self._on_request(PendingRequest(request, False, True, 0, refusal))
+        self._on_request(PendingRequest(request, False, True, 0, refusal, self._lane.clock()))
 
     def end(self) -> None:
         """Ends parsing, and no longer counts the bytes of an incomplete request against the budget."""
@@ -205,14 +205,15 @@ class Parser:
             return False
         if not size:
             self._octets = 0
-            self._on_request(PendingRequest(known, True, True, 0, None))
+            self._on_request(PendingRequest(known, True, True, 0, None, self._lane.clock()))
             return True
         try:
             self._lane.budget.take(size)
         except StreamError:
             return False  # the request is parsed instead, and then refused
         self._octets = 0
-        self._on_request(PendingRequest(with_body(known, octets[end:]), True, True, size, None))
+        request = with_body(known, octets[end:])
+        self._on_request(PendingRequest(request, True, True, size, None, self._lane.clock()))
         return True
 
     def _parse(self, data: bytes | memoryview) -> None:
@@ -340,7 +341,9 @@ class Parser:
         incoming = self._incoming
         request.body = self._body if incoming is None else incoming.whole()
         keep_alive = self._chunked and self._http.should_keep_alive()
-        pending = PendingRequest(request, keep_alive, self._chunked, self._taken, None, incoming)
+        pending = PendingRequest(
+            request, keep_alive, self._chunked, self._taken, None, self._lane.clock(), incoming
+        )
         self._looks_up = PRODUCER_SEQ not in request.headers
         self._may_continue = keep_alive
         if self._found is not None:

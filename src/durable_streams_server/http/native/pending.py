@@ -3,6 +3,7 @@
 import msgspec
 
 from ..limits.budget import Incoming
+from ..observing.observer import LiveRead
 from ..request import Request
 
 
@@ -15,7 +16,9 @@ class PendingRequest(msgspec.Struct):
         chunked: whether the client understands chunked responses, as every HTTP/1.1 client does.
         taken: bytes of the request that count against the receive budget, besides those of `incoming`.
         refusal: the error to answer with instead of handling the request, or None.
+        since: time of the observer's clock when the whole request was parsed.
         incoming: the object that counts a body that arrived in several parts against the budget, or None for other bodies.
+        live: the object that counts the event stream that is being sent, or None.
     """
 
     request: Request
@@ -23,4 +26,6 @@ class PendingRequest(msgspec.Struct):
     chunked: bool
     taken: int
     refusal: Exception | None
+    since: float
     incoming: Incoming | None = None
+    live: LiveRead | None = None

@@ -1,0 +1,1 @@
+"""Counts the server's responses, and shows the counts as metrics."""

@@ -1,0 +1,57 @@
+"""Records what an observer passes on to its watcher."""
+
+from typing import Any
+
+from durable_streams_server.http.observing.routes import ROUTES
+from durable_streams_server.http.request import Request
+
+PEER = "192.0.2.7"
+
+
+class Recorder:
+    """A watcher that records every report.
+
+    Attributes:
+        finished_: route, status, bytes and peer of each whole response.
+        began: path, status and peer of each event stream.
+        ended: path and bytes of each event stream that has ended.
+        seconds: how long each response or event stream took.
+    """
+
+    def __init__(self) -> None:
+        self.finished_: list[tuple[str, int, int, str | None]] = []
+        self.began: list[tuple[str, int, str | None]] = []
+        self.ended: list[tuple[str, int]] = []
+        self.seconds: list[float] = []
+
+    def finished(
+        self,
+        request: Request,
+        route: int,
+        status: int,
+        seconds: float,
+        size: int,
+        peer: str | None,
+    ) -> None:
+        assert isinstance(request, Request)
+        self.finished_.append((ROUTES[route], status, size, peer))
+        self.seconds.append(seconds)
+
+    def live_began(self, request: Request, status: int, peer: str | None) -> Any:
+        path = request.raw_path.decode()
+        self.began.append((path, status, peer))
+        return path
+
+    def live_ended(self, kept: Any, seconds: float, size: int) -> None:
+        self.ended.append((kept, size))
+        self.seconds.append(seconds)
+
+
+class Clock:
+    """A clock that the test sets."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
