@@ -42,6 +42,16 @@ _CREDENTIALS: Final[Header] = (b"access-control-allow-credentials", b"true")
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[!-.0->@-~]+")  # RFC 6454, 6.2
 
 
+def check_origin(origin: str) -> None:
+    """Refuses a text that is neither `*` nor an origin.
+
+    Raises:
+        ValueError: The text is not an origin such as `https://app.example:8443`.
+    """
+    if origin != "*" and not _ORIGIN.fullmatch(origin):
+        raise ValueError(f"{origin!r} is not an origin such as https://app.example")
+
+
 class Browser:
     """Adds the common headers to responses, and answers preflights.
 
@@ -55,8 +65,7 @@ class Browser:
 
     def __init__(self, origins: Sequence[str]) -> None:
         for origin in origins:
-            if origin != "*" and not _ORIGIN.fullmatch(origin):
-                raise ValueError(f"{origin!r} is not an origin such as https://app.example")
+            check_origin(origin)
         named = {origin.encode("latin-1") for origin in origins if origin != "*"}
         self._allows_any = "*" in origins
         embedding = b"cross-origin" if origins else b"same-origin"
