@@ -9,7 +9,7 @@ export class Server {
   private port = "0"
   private process?: ChildProcess
 
-  /** Starts a server with a data directory. DURABLE_STREAMS_COMMAND has the command as a JSON array. */
+  /** Starts a server with a data directory. SERVER_COMMAND has the command as a JSON array. */
   static async start(directory: string): Promise<Server> {
     const server = new Server(directory)
     await server.start()
@@ -23,7 +23,7 @@ export class Server {
   }
 
   async start(): Promise<void> {
-    const [program, ...words] = JSON.parse(process.env.DURABLE_STREAMS_COMMAND!) as string[]
+    const [program, ...words] = JSON.parse(process.env.SERVER_COMMAND!) as string[]
     const flags = ["--data-dir", this.directory, "--port", this.port]
     this.process = spawn(program, [...words, ...flags], { stdio: ["ignore", "pipe", "inherit"] })
     for await (const line of createInterface({ input: this.process.stdout! })) {

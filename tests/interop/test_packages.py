@@ -36,7 +36,7 @@ def test_npm_package_passes_its_tests(kept: str, program: str, tmp_path: Path) -
 
 def test_npm_packages_survive_restart_of_server(tmp_path: Path) -> None:
     """The TypeScript tests start, stop and kill the servers themselves."""
-    command = {"DURABLE_STREAMS_COMMAND": json.dumps([*COMMAND, "serve", *FLAGS])}
+    command = {"SERVER_COMMAND": json.dumps([*COMMAND, "serve", *FLAGS])}
     report = tmp_path / "report.json"
     result = vitest.run("interop/restart.test.ts", "", report, environment=command)
     check(result, TESTS_OF_RESTARTS)
