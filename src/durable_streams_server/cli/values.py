@@ -2,9 +2,12 @@
 
 import math
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 import click
+
+from ..errors import StreamError
 
 
 class _Directory(click.Path):
@@ -46,7 +49,7 @@ HOST: Final = _Host()
 class Size(click.ParamType[int]):
     """A number of bytes, optionally followed by k, m or g for a power of 1024.
 
-    Args:
+    Attributes:
         minimum: The smallest allowed value.
         maximum: The largest allowed value.
     """
@@ -54,21 +57,28 @@ class Size(click.ParamType[int]):
     name = "bytes"
 
     def __init__(self, minimum: int, maximum: int) -> None:
-        self._minimum = minimum
-        self._maximum = maximum
+        self.minimum = minimum
+        self.maximum = maximum
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        match = re.fullmatch(r"([0-9]{1,15})([kmg]?)", str(value).lower())
+        match = re.fullmatch(r"(-?[0-9]{1,15})([kmg]?)", str(value).lower())
         if match is None:
             self.fail(f"{value!r} is not a number of bytes", param, ctx)
         size: int = int(match[1]) * 1024 ** "_kmg".index(match[2] or "_")
-        if size < self._minimum:
-            self.fail(f"{value} is below the least value, {self._minimum}", param, ctx)
-        if size > self._maximum:
-            self.fail(f"{value} is above the largest value, {self._maximum}", param, ctx)
+        if size < self.minimum:
+            self.fail(f"{value} is below the least value, {self.minimum}", param, ctx)
+        if size > self.maximum:
+            self.fail(f"{value} is above the largest value, {self.maximum}", param, ctx)
         return size
+
+    def text(self, size: int) -> str:
+        """Returns a number of bytes in the largest unit that leaves no fraction, such as `64m`."""
+        unit = ""
+        for larger in "kmg":
+            if size == 0 or size % 1024:
+                break
+            size, unit = size // 1024, larger
+        return f"{size}{unit}"
 
 
 class _Seconds(click.FloatRange):
@@ -85,3 +95,37 @@ class _Seconds(click.FloatRange):
 
 
 SECONDS: Final = _Seconds()
+
+
+class _File(click.ParamType[str]):
+    """The path of a file. An empty one is refused."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not value:
+            self.fail("the name is empty", param, ctx)
+        return str(value)
+
+
+FILE: Final = _File()
+
+
+class Checked(click.ParamType[str]):
+    """A text that a function checks.
+
+    Args:
+        name: The placeholder for the value in the help.
+        check: Raises ValueError or StreamError if the text is not valid.
+    """
+
+    def __init__(self, name: str, check: Callable[[str], object]) -> None:
+        self.name = name
+        self._check = check
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            self._check(value)
+        except (ValueError, StreamError) as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
