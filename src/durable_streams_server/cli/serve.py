@@ -6,7 +6,7 @@ import gc
 import os
 import socket
 import sys
-from typing import Any, Final
+from typing import Final
 
 import click
 
@@ -21,12 +21,12 @@ from ..storage.damage import Damaged
 from ..storage.files.directory import DirectoryRefused
 from ..streams.file_store import FileBackedStreamStore
 from ..streams.stream_store import StreamStore
-from ..subscriptions.addresses import WebhookPolicy
 from .allocator import map_large_blocks
 from .exits import EXIT_ADDRESS, EXIT_DATA, EXIT_FAILED, EXIT_STORE, fail
 from .file_limit import raise_file_limit
-from .flags import Flags, serve_flags
 from .output import begin_log, reason, shown
+from .settings.loading import Loaded, SettingsCommand
+from .settings.settings import Settings
 
 #: Thresholds of the garbage collector. Requests create many objects and hardly any cycles, so collecting as often as Python does by default
 #: takes a quarter of the server's time. Yet each collection must be short: while streams are loaded, collecting 50,000 * 20 young objects
@@ -38,41 +38,44 @@ _Store = StreamStore | FileBackedStreamStore
 
 
 @click.command(
-    epilog="Exit codes: 0 after a clean stop, 1 when the server fails, 2 for a bad flag or value, "
+    cls=SettingsCommand,
+    epilog="Exit codes: 0 after a clean stop, 1 when the server fails, 2 for a bad setting, "
     "3 when the address cannot be had, 4 when the data directory cannot be used, "
-    "5 when the disk has failed and the store has stopped."
+    "5 when the disk has failed and the store has stopped.",
 )
-@serve_flags
-def serve(**given: Any) -> None:
+def serve(loaded: Loaded) -> None:
     """Run the server until it is told to stop (Ctrl-C or SIGTERM).
 
     On SIGHUP, the server rotates the keys with which it signs webhooks and tokens. It stops when the terminal in which it was started is closed.
     """
-    flags = Flags(**given)
-    begin_log(flags.log_level)
+    settings = loaded.settings
+    begin_log(settings.log_level)
     raise_file_limit()
     map_large_blocks()
-    tls = flags.tls_context()
-    flags.check()
-    is_new = not flags.memory and not os.path.lexists(flags.data_dir)
-    store = StreamStore() if flags.memory else _open(flags)
+    tls = settings.tls_context()
+    is_new = not settings.memory and not os.path.lexists(settings.data_dir)
+    store = StreamStore() if settings.memory else _open(settings)
     try:
-        app = _create_app(store, flags)
+        app = _create_app(store, settings)
         admission = Admission(
-            not flags.memory, flags.max_connections, per_address=flags.max_connections_per_address
+            not settings.memory,
+            settings.max_connections,
+            per_address=settings.max_connections_per_address,
         )
-        listening = UnixSocket(flags.uds) if flags.uds else listen(flags.host, flags.port)
-        if flags.public_url is None:
+        listening = (
+            UnixSocket(settings.uds) if settings.uds else listen(settings.host, settings.port)
+        )
+        if settings.public_url is None:
             app.service.public_url = public_url_of(listening, tls is not None)
     except (ValueError, StreamError) as error:
         raise click.UsageError(str(error)) from None
     except OSError as error:
-        where = f"unix:{flags.uds}" if flags.uds else f"{flags.host} port {flags.port}"
+        where = f"unix:{settings.uds}" if settings.uds else f"{settings.host} port {settings.port}"
         fail(f"cannot listen on {where}: {_address_reason(error)}", EXIT_ADDRESS)
     app.facts.http2 = tls is not None and not flags.no_http2 and speaks_http2()
     url = url_of(listening, tls is not None)
-    announce = functools.partial(_announce, url, flags, is_new)
-    server = Server(app, flags.log_level, announce, flags.http, tls, admission)
+    announce = functools.partial(_announce, url, settings, is_new)
+    server = Server(app, settings.log_level, announce, settings.http, tls, admission)
     with listening:
         _run(server, listening)
     if app.engine.failure is not None:
@@ -80,50 +83,48 @@ def serve(**given: Any) -> None:
     _close(store)
 
 
-def _open(flags: Flags) -> FileBackedStreamStore:
+def _open(settings: Settings) -> FileBackedStreamStore:
     """Opens the data directory. If that fails, prints the reason and exits."""
-    wal_size = flags.wal_size_for_body()
+    wal_size = settings.wal_size_for_body()
     try:
-        return FileBackedStreamStore(flags.data_dir, create=not flags.no_create, wal_size=wal_size)
+        return FileBackedStreamStore(settings.data_dir, create=settings.create, wal_size=wal_size)
     except (DirectoryRefused, Damaged, StreamError, OSError) as error:
         fail(reason(error), EXIT_DATA)
 
 
-def _create_app(store: _Store, flags: Flags) -> DurableStreamsApp:
-    """Returns the application that `flags` describe.
+def _create_app(store: _Store, settings: Settings) -> DurableStreamsApp:
+    """Returns the application that `settings` describe.
 
     Raises:
-        ValueError: A flag is out of range.
+        ValueError: A setting is out of range.
         StreamError: The stream root is not a path.
     """
     return create_app(
         store=store,
-        cors=flags.cors_origins(),
-        shared_cache_age=flags.shared_cache_age,
-        stream_root=flags.stream_root,
-        page_size=flags.page_size,
-        long_poll_timeout=flags.long_poll_timeout,
-        sse_max_age=flags.sse_max_age,
-        max_body=flags.max_body,
-        max_in_flight=flags.max_in_flight,
-        max_unsent=flags.max_unsent,
-        body_timeout=flags.body_timeout,
-        public_url=flags.public_url,
-        webhook_policy=WebhookPolicy(
-            flags.allows_loopback_webhooks(), flags.webhook_allow, flags.webhook_deny
-        ),
+        cors=settings.cors_origins(),
+        shared_cache_age=settings.shared_cache_age,
+        stream_root=settings.stream_root,
+        page_size=settings.page_size,
+        long_poll_timeout=settings.long_poll_timeout,
+        sse_max_age=settings.sse_max_age,
+        max_body=settings.max_body,
+        max_in_flight=settings.max_in_flight,
+        max_unsent=settings.max_unsent,
+        body_timeout=settings.body_timeout,
+        public_url=settings.public_url,
+        webhook_policy=settings.webhook_policy(),
     )
 
 
-def _announce(url: str, flags: Flags, is_new: bool) -> None:
+def _announce(url: str, settings: Settings, is_new: bool) -> None:
     """Prints the server's address, where streams are kept, and the data directory if the server has created it."""
     click.echo(f"Listening on {url}")
-    if flags.memory:
+    if settings.memory:
         click.echo("Streams are kept in memory and end with this process.")
     else:
-        click.echo(f"Streams are kept in {flags.data_dir}")
+        click.echo(f"Streams are kept in {settings.data_dir}")
     if is_new:
-        click.echo(f"Made the directory {shown(os.path.abspath(flags.data_dir))}", err=True)
+        click.echo(f"Made the directory {shown(os.path.abspath(settings.data_dir))}", err=True)
 
 
 def _address_reason(error: OSError) -> str:

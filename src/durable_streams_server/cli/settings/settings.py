@@ -1,0 +1,79 @@
+"""`Settings`: the values of all settings of `serve`, as one immutable object with an attribute for each."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Final
+
+import click
+
+from ...http.serving.listening import is_loopback
+from ...protocol.units import MIB
+from ...storage.files.wal_sizes import DEFAULT_SIZE, size_for
+from ...subscriptions.addresses import WebhookPolicy
+from .browsers import Browsers
+from .definition import Setting, Topic, options_of
+from .limits import Limits
+from .listening import Listening
+from .process import Process
+from .reads import Reads
+from .sources import Sources
+from .streams import Streams
+from .webhooks import Webhooks
+
+#: The topics, in the order in which the help, the example file and the docs list them.
+TOPICS: Final[Mapping[str, type[Topic]]] = {
+    "Listening": Listening,
+    "Streams": Streams,
+    "Reads": Reads,
+    "Limits": Limits,
+    "Browsers": Browsers,
+    "Webhooks": Webhooks,
+    "Process": Process,
+}
+#: The options of each topic.
+OPTIONS: Final[Mapping[str, tuple[Setting, ...]]] = {
+    title: tuple(options_of(topic)) for title, topic in TOPICS.items()
+}
+#: The options of all topics, in the same order.
+ALL: Final = tuple(option for options in OPTIONS.values() for option in options)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(Listening, Streams, Reads, Limits, Browsers, Webhooks, Process):
+    """The values of all settings. Without arguments, every setting has its default."""
+
+    def check(self, sources: Sources) -> None:
+        """Refuses values that contradict each other, in one topic or in several.
+
+        Raises:
+            click.UsageError: Values contradict each other, or the TLS certificate cannot be used.
+        """
+        for topic in TOPICS.values():
+            topic.check(self, sources)
+        needed = self._wal_size_needed()
+        if self.wal_size is not None and self.wal_size < needed:
+            raise click.UsageError(
+                f"{sources.label('wal_size')} {self.wal_size} is too small for "
+                f"{sources.label('max_body')} {self.max_body}: it must be at least {needed}"
+            )
+
+    def wal_size_for_body(self) -> int:
+        """Returns the size of the write-ahead log in bytes. A record of the largest body fits one of its segments."""
+        if self.wal_size is not None:
+            return self.wal_size
+        return max(DEFAULT_SIZE, self._wal_size_needed())
+
+    def webhook_policy(self) -> WebhookPolicy:
+        """Returns where webhooks may go.
+
+        By default, they may go to this machine if only this machine can reach the server. A server on a Unix socket does not allow that,
+        because a proxy in front of the socket may let in other machines.
+        """
+        allows_loopback = self.webhook_allow_loopback
+        if allows_loopback is None:
+            allows_loopback = self.uds is None and is_loopback(self.host)
+        return WebhookPolicy(allows_loopback, self.webhook_allow, self.webhook_deny)
+
+    def _wal_size_needed(self) -> int:
+        """Returns the size of the smallest write-ahead log for the largest body, in bytes."""
+        return size_for(self.max_body + MIB)  # a record is a body and its headers
