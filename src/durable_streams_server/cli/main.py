@@ -10,6 +10,7 @@ from .exits import EXIT_FAILED, fail
 from .keys import keys
 from .output import lost_output, protect_outputs, reason
 from .serve import serve
+from .show_settings import settings
 
 
 class _DefaultGroup(click.Group):
@@ -49,3 +50,4 @@ main.add_command(serve)
 main.add_command(check)
 main.add_command(inspect)
 main.add_command(keys)
+main.add_command(settings)
