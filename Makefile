@@ -12,7 +12,7 @@ PARALLEL := -n $(JOBS) --dist worksteal
 # The folders that mirror the source, without the command line, whose tests start processes.
 UNIT := $(addprefix tests/,protocol storage streams subscriptions http testing docs) $(wildcard tests/test_*.py)
 
-.PHONY: help serve test unit lint format rooms conformance interop browser crash damage subscriptions fuzz extremes hostile planted bench compare profile lock clean
+.PHONY: help serve test unit lint format rooms settings conformance interop browser crash damage subscriptions fuzz extremes hostile planted bench compare profile lock clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
@@ -38,6 +38,9 @@ format: $(STAMPS)/dev ## Format the code.
 
 rooms: $(STAMPS)/dev ## Renew docs/rooms.md from the imports and docstrings.
 	$(BIN)/python docs/rooms.py
+
+settings: $(STAMPS)/dev ## Renew the tables of docs/settings.md from the definition of the settings.
+	$(BIN)/python docs/settings.py
 
 conformance: $(STAMPS)/dev $(STAMPS)/node ## Run the official conformance suite.
 	$(BIN)/python -m pytest tests/conformance
