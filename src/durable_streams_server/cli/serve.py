@@ -72,7 +72,7 @@ def serve(loaded: Loaded) -> None:
     except OSError as error:
         where = f"unix:{settings.uds}" if settings.uds else f"{settings.host} port {settings.port}"
         fail(f"cannot listen on {where}: {_address_reason(error)}", EXIT_ADDRESS)
-    app.facts.http2 = tls is not None and not flags.no_http2 and speaks_http2()
+    app.facts.http2 = tls is not None and settings.http2 and speaks_http2()
     url = url_of(listening, tls is not None)
     announce = functools.partial(_announce, url, settings, is_new)
     server = Server(app, settings.log_level, announce, settings.http, tls, admission)

@@ -126,7 +126,10 @@ class Handler:
         return answer_when_admitted(permit, answer, lambda error: self.refuse(request, error))
 
     def _answer(
-        self, request: Request, on_ready: Callable[[], None], permit: Permit
+        self,
+        request: Request,
+        on_ready: Callable[[], None],
+        permit: Permit,  # noqa: ARG002  (access control will use it)
     ) -> Reply | Ticket[Reply]:
         """Returns the reply to an admitted request, or a ticket for the reply."""
         try:
