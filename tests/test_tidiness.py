@@ -39,7 +39,7 @@ TEXTS = sorted(
 MAX_FILE_LINES = 450
 MAX_FUNCTION_LINES = 60
 #: The rooms whose folders of tests must mirror their folders of source files.
-MIRRORED = ("cli", "http", "protocol", "storage", "streams", "subscriptions", "testing")
+MIRRORED = ("access", "cli", "http", "protocol", "storage", "streams", "subscriptions", "testing")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

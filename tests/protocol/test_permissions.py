@@ -153,7 +153,8 @@ def test_explanation_agrees_with_the_decision(verb: Verb, path: str, only: str |
 def test_grant_is_parsed_from_text_and_printed_in_the_order_of_verbs() -> None:
     grant = parse_grant("read,append:/v1/stream/chat/*")
     assert grant == Grant(frozenset({"append", "read"}), ("/v1/stream/chat/*",))
-    assert str(grant) == "append,read:/v1/stream/chat/*"
+    assert grant.texts == ["append,read:/v1/stream/chat/*"]
+    assert grant_of(["read"], ["/a", "/b"]).texts == ["read:/a", "read:/b"]
     assert parse_grant("read:/a:b").paths == ("/a:b",)
 
 
