@@ -1,0 +1,58 @@
+"""What the operator demands of JSON Web Tokens. Separate from their verification, because settings need no cryptography."""
+
+from typing import Final
+
+import msgspec
+
+#: The algorithms that an operator may allow. All of them are asymmetric: with HMAC, everybody who can verify a token could also issue one.
+ALGORITHMS: Final = (
+    "EdDSA",
+    "ES256",
+    "ES384",
+    "ES512",
+    "RS256",
+    "RS384",
+    "RS512",
+    "PS256",
+    "PS384",
+    "PS512",
+)
+#: The algorithms that are allowed unless the operator names others.
+USUAL_ALGORITHMS: Final = ("EdDSA", "ES256", "RS256")
+#: Seconds by which the clocks of the provider and of the server may differ.
+DEFAULT_LEEWAY: Final = 30
+_LONGEST_LEEWAY: Final = 600
+
+
+class JwtRules(msgspec.Struct, frozen=True):
+    """What the operator demands of JSON Web Tokens.
+
+    Attributes:
+        issuer: the value that `iss` must have.
+        audience: the value that `aud` must have or contain.
+        algorithms: the allowed algorithms.
+        leeway: seconds by which the clocks may differ. It lengthens the life of each token.
+    """
+
+    issuer: str
+    audience: str
+    algorithms: tuple[str, ...] = USUAL_ALGORITHMS
+    leeway: int = DEFAULT_LEEWAY
+
+    def __post_init__(self) -> None:
+        """Checks the rules.
+
+        Raises:
+            ValueError: the issuer or the audience is missing, an algorithm is not allowed, or the leeway is out of range.
+        """
+        if not self.issuer or not self.audience:
+            raise ValueError("JSON Web Tokens need an issuer and an audience")
+        if not self.algorithms:
+            raise ValueError("JSON Web Tokens need at least one algorithm")
+        for algorithm in self.algorithms:
+            if algorithm not in ALGORITHMS:
+                raise ValueError(
+                    f"{algorithm} is not an allowed algorithm; these are: {', '.join(ALGORITHMS)}"
+                )
+        if not 0 <= self.leeway <= _LONGEST_LEEWAY:
+            raise ValueError(f"the leeway must be from 0 to {_LONGEST_LEEWAY} seconds")
