@@ -3,7 +3,7 @@
 import click
 import pytest
 
-from durable_streams_server.cli.values import DIRECTORY, FILE, HOST, Checked, Size
+from durable_streams_server.cli.values import DIRECTORY, FILE, HOST, Checked, Duration, Size
 from durable_streams_server.errors import BadRequest
 
 
@@ -63,3 +63,24 @@ def test_checked_text_is_refused_with_the_words_of_its_check(error: type[Excepti
     assert kind.convert("good", None, None) == "good"
     with pytest.raises(click.BadParameter, match="it is bad"):
         kind.convert("bad", None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("1s", 1), ("90s", 90), ("5m", 300), ("12h", 43_200), ("1d", 86_400)]
+)
+def test_duration_is_converted_to_seconds(text: str, seconds: int) -> None:
+    assert Duration(86_400).convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "5", "m", "-5m", "5 m", "5M", "1.5h", "1h30m", "1" * 13 + "s"]
+)
+def test_text_without_number_and_unit_is_no_duration(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="is not a time such as 90s, 5m, 12h or 30d"):
+        Duration(86_400).convert(text, None, None)
+
+
+@pytest.mark.parametrize("text", ["0s", "86401s", "2d", "999999999999d"])
+def test_duration_has_a_range(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="is not between 1s and 86400s"):
+        Duration(86_400).convert(text, None, None)

@@ -11,6 +11,7 @@ from .keys import keys
 from .output import lost_output, protect_outputs, reason
 from .serve import serve
 from .show_settings import settings
+from .tokens import token
 
 
 class _DefaultGroup(click.Group):
@@ -51,3 +52,4 @@ main.add_command(check)
 main.add_command(inspect)
 main.add_command(keys)
 main.add_command(settings)
+main.add_command(token)

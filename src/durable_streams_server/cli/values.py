@@ -129,3 +129,25 @@ class Checked(click.ParamType[str]):
         except (ValueError, StreamError) as error:
             self.fail(str(error), param, ctx)
         return str(value)
+
+
+class Duration(click.ParamType[int]):
+    """A time such as `30d`, `12h`, `5m` or `90s`, in seconds.
+
+    Args:
+        maximum: The largest allowed value in seconds.
+    """
+
+    name = "time"
+
+    def __init__(self, maximum: int) -> None:
+        self._maximum = maximum
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        match = re.fullmatch(r"([0-9]{1,12})([smhd])", str(value))
+        if match is None:
+            self.fail(f"{value!r} is not a time such as 90s, 5m, 12h or 30d", param, ctx)
+        seconds = int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]]
+        if not 1 <= seconds <= self._maximum:
+            self.fail(f"{value} is not between 1s and {self._maximum}s", param, ctx)
+        return seconds
