@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from durable_streams_server.access.signed_urls import verify_url
 from durable_streams_server.access.static_tokens import StaticTokens, parse_token
 from durable_streams_server.access.token_file import load
+from durable_streams_server.cli.settings.environment import Environment
 from durable_streams_server.cli.tokens import TOKEN_VARIABLE, token
 from durable_streams_server.protocol.permissions import VERBS, TokenLimits, grant_of
 from durable_streams_server.protocol.units import SECOND
@@ -308,6 +309,11 @@ def test_sign_url_refuses_what_cannot_be_signed(
     assert said in done.stderr
     assert "hush" not in done.output
     assert not text or text not in done.output
+
+
+def test_variable_of_the_token_is_no_setting_of_the_server() -> None:
+    assert TOKEN_VARIABLE == "DURABLE_STREAMS_TOKEN"
+    Environment({TOKEN_VARIABLE: "x"}).refuse_unknown([])
 
 
 def test_every_command_documents_its_exit_codes() -> None:

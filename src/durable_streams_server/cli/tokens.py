@@ -31,10 +31,11 @@ from ..streams.clock import system_clock
 from .data import moment
 from .exits import EXIT_DATA, EXIT_FAILED, fail
 from .output import reason, shown
+from .settings.environment import PREFIX
 from .values import Duration
 
-#: The environment variable from which `sign-url` reads the token.
-TOKEN_VARIABLE: Final = "DURABLE_STREAMS_TOKEN"
+#: The environment variable from which `sign-url` reads the token. It is reserved for clients, so it is no setting of the server.
+TOKEN_VARIABLE: Final = f"{PREFIX}TOKEN"
 _LONGEST_LIFE: Final = 100 * 365 * 24 * 3600  # seconds
 _LONGEST_NAME: Final = 200  # characters
 _LONGEST_INPUT: Final = 4096  # characters
