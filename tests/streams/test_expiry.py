@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import Callable
 
+from durable_streams_server.errors import StorageFull
 from durable_streams_server.protocol.lifetime import Lifetime
+from durable_streams_server.storage.ticket import Ticket
 from durable_streams_server.streams.engine import Engine
 from durable_streams_server.streams.hooks import Hooks, StreamLifecycleEvent
 from tests.requests import NOW, SECOND, append, create, fork_of
@@ -132,3 +134,25 @@ async def test_sweep_checks_stream_one_second_after_live_read_starts() -> None:
     ticket.cancel()
     await engine.stop()
     store.close()
+
+
+def test_expired_streams_are_counted_once() -> None:
+    bench = Bench()
+    bench.do(create("/a", lifetime=TEN), create("/b", lifetime=TEN), create("/c"))
+    bench.sweep()
+    assert bench.engine.expired == 0
+    bench.clock.forward(10)
+    bench.sweep()
+    bench.sweep()
+    assert bench.engine.expired == 2
+
+
+def test_refused_expiry_is_not_counted() -> None:
+    bench = Bench()
+    bench.do(create("/a", lifetime=TEN))
+    bench.clock.forward(10)
+    bench.store.execute = lambda *_: Ticket.failed(  # type: ignore[method-assign]  # a store without room
+        StorageFull("the disk is full")
+    )
+    bench.sweep()
+    assert bench.engine.expired == 0

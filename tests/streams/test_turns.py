@@ -366,3 +366,13 @@ async def test_busy_work_queues_do_not_starve_other_threads() -> None:
     await ended.wait()
     thread.join()
     assert begun[0] - called < 0.5
+
+
+async def test_waiting_steps_are_counted_by_line() -> None:
+    turns = Turns()
+    turns.add(lambda: None, Line.READS)
+    turns.add(lambda: None, Line.WAKES)
+    turns.add(lambda: None, Line.WAKES)
+    assert turns.waiting == (1, 0, 2, 0)
+    await turns.wait_turn()
+    assert turns.waiting == (0, 0, 0, 0)

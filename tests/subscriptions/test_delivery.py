@@ -216,3 +216,39 @@ async def test_callback_before_the_answer_ends_the_wake(running: Running) -> Non
     await running.settle()
     view = await running.view()
     assert (view.wake, view.status) == (None, "active")
+
+
+# Counts
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (DONE, "acknowledged"),
+        (Reply(200, b"{}"), "accepted"),
+        (Reply(500, b""), "refused"),
+        (DeliveryFailed("the connection failed", "unreachable"), "unreachable"),
+        (DeliveryFailed("no answer came", timed_out=True), "no_answer"),
+        (RuntimeError("a bug"), "internal_error"),
+    ],
+)
+async def test_delivery_is_counted_with_its_outcome_and_duration(
+    running: Running, answer: Reply | Exception, outcome: str
+) -> None:
+    counts = running.service.counts
+    await running.append_news(A)
+    post = await running.wait_for_posts(1)
+    assert running.service.deliveries_running == 1
+    running.clock.forward(3)
+    post.answer(answer)
+    await running.settle()
+    assert {name: count for name, count in counts.outcomes.items() if count} == {outcome: 1}
+    assert (sum(counts.seconds.counts), counts.seconds.total) == (1, 3)
+    assert (running.service.deliveries_running, running.service.deliveries_waiting) == (0, 0)
+
+
+async def test_delivery_without_public_url_is_counted(running: Running) -> None:
+    running.service.public_url = None
+    await running.append_news(A)
+    await running.settle()
+    assert running.service.counts.outcomes["no_public_url"] == 1

@@ -216,3 +216,13 @@ async def test_many_due_steps_let_other_work_run_in_between() -> None:
     await wait_until(lambda: len(acted) == 1000)
     schedule.stop()
     assert most <= 20
+
+
+def test_schedule_counts_its_subscriptions() -> None:
+    bench = Bench()
+    bench.set("a", 1)
+    bench.set("a", 2)
+    bench.set("b", 1)
+    assert len(bench.schedule) == 2
+    bench.set("a", None)
+    assert len(bench.schedule) == 1

@@ -114,6 +114,11 @@ class Engine:
             self._started = False
             self.store.detach()
 
+    @property
+    def expired(self) -> int:
+        """The number of streams that were removed because their lifetime had ended."""
+        return self._sweep.expired
+
     def require_store(self) -> None:
         """Raises an error if the engine no longer has the store. Callers check this after each wait.
 

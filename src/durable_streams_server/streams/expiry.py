@@ -3,10 +3,13 @@
 import asyncio
 from typing import Final
 
+from ..errors import StreamError
 from ..log import log as _log
 from ..protocol.commands import Expire
+from ..protocol.decisions.outcomes import DeleteOutcome, Outcome
 from ..protocol.units import SECOND
 from ..storage.store import Store
+from ..storage.ticket import Abandoned, Ticket
 from .clock import StoreClock
 
 #: Minimum seconds until the next sweep. If many streams expire together, they are expired in batches, and other work runs in between.
@@ -17,11 +20,16 @@ _LOGGED_STEP: Final = SECOND  # smallest step of the wall clock that is logged
 
 
 class Sweep:
-    """Expires the streams of a store. It has one timer for the next deadline, and one that checks whether the wall clock was set."""
+    """Expires the streams of a store. It has one timer for the next deadline, and one that checks whether the wall clock was set.
+
+    Attributes:
+        expired: the number of streams that were removed because their lifetime had ended.
+    """
 
     def __init__(self, store: Store, clock: StoreClock) -> None:
         self._store = store
         self._clock = clock
+        self.expired = 0
         self._timer: asyncio.TimerHandle | None = None
         self._set_for: int | None = None
         self._clock_timer: asyncio.TimerHandle | None = None
@@ -69,7 +77,14 @@ class Sweep:
         """Expires the streams that are due now."""
         now = self._clock()
         for path, incarnation in self._store.due(now):
-            self._store.execute(Expire(path, incarnation), now)
+            self._store.execute(Expire(path, incarnation), now).add_callback(self._count)
+
+    def _count(self, expiry: Ticket[Outcome]) -> None:
+        """Counts an expiry that is durable. A refused one is tried again."""
+        try:
+            self.expired += isinstance(expiry.result(), DeleteOutcome)
+        except (StreamError, Abandoned):
+            return
 
     def _run(self) -> None:
         self._timer = self._set_for = None

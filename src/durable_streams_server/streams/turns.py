@@ -100,6 +100,11 @@ class Turns:
         return len(reads) + len(urgent) + len(work)
 
     @property
+    def waiting(self) -> tuple[int, ...]:
+        """The number of steps in each line, indexed by `Line`."""
+        return tuple(map(len, self._lines))
+
+    @property
     def is_idle(self) -> bool:
         """Whether all lines are empty."""
         return not self._is_planned

@@ -32,6 +32,7 @@ from ..streams.clock import StoreClock
 from ..streams.turns import Turns
 from . import keys
 from .client import Reply, WebhookClient
+from .counts import ACCEPTED, ACKNOWLEDGED, DeliveryCounts
 from .credentials import Credentials
 from .network import INVALID_ANSWER, REDIRECT, DeliveryFailed
 from .slots import DeliverySlots
@@ -55,6 +56,7 @@ class DeliveryContext(Protocol):
     clock: StoreClock
     turns: Turns
     credentials: Credentials
+    counts: DeliveryCounts
 
     @property
     def client(self) -> WebhookClient:
@@ -99,6 +101,11 @@ class Deliveries:
     def __len__(self) -> int:
         """Returns the number of deliveries that are running."""
         return len(self._tasks)
+
+    @property
+    def waiting(self) -> int:
+        """The number of deliveries that wait for a slot."""
+        return self._slots.waiting
 
     def begin(self, grant: Grant, url: str) -> None:
         """Delivers a wake to `url` as soon as a slot is free. Does nothing if a delivery of the same wake is running."""
@@ -199,6 +206,7 @@ class _Attempt:
             return await self._deliver(view, url)
         except Exception:
             _log.exception("a delivery of %s went wrong", view.id)
+            self._context.counts.add("internal_error")
             return self._failed(view, "internal_error")
 
     async def _deliver(self, view: View, url: str) -> SubscriptionCommand:
@@ -206,6 +214,7 @@ class _Attempt:
         assert wake is not None
         if context.public_url is None:  # the URL was known when the subscription was created
             _log.error("%s is not delivered: the server's public URL is not set", view.id)
+            context.counts.add("no_public_url")
             return self._failed(view, "no_public_url")
         sent_at = context.clock()
         body, headers = self._request(view)
@@ -215,6 +224,7 @@ class _Attempt:
             reply = await context.client.post(url, body, headers, time_limit)
         except DeliveryFailed as failure:
             self.was_answered = failure.code in _ANSWERED
+            context.counts.add(failure.code)
             _log.info("a delivery of %s failed: %s", view.id, failure.reason)
             if failure.timed_out:
                 # The receiver may still be working, so no other delivery begins until the lease ends.
@@ -222,12 +232,16 @@ class _Attempt:
             return self._failed(view, failure.code)
         finally:
             del self._time_limits[wake.wake_id]
+            context.counts.seconds.add((context.clock() - sent_at) / SECOND)
         self.was_answered = True
         if not 200 <= reply.status < 300:
             _log.info("a delivery of %s was answered with %d", view.id, reply.status)
+            context.counts.add("refused")
             return self._failed(view, "refused")
         if _is_done(reply):
+            context.counts.add(ACKNOWLEDGED)
             return _acknowledge_all(view)
+        context.counts.add(ACCEPTED)
         return Delivered(view.grant, sent_at)
 
     def _request(self, view: View) -> tuple[bytes, list[tuple[bytes, bytes]]]:

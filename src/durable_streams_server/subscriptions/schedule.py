@@ -49,6 +49,10 @@ class Schedule:
         self._set_for = 0  # the time for which the timer is set
         self._is_running = False  # True while a slice waits for its turn
 
+    def __len__(self) -> int:
+        """Returns the number of subscriptions with a time."""
+        return len(self._times)
+
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Calls `act` on `loop` from now on."""
         self._loop = loop

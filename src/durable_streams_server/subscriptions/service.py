@@ -46,6 +46,7 @@ from ..storage.store import Published, new_opening
 from ..storage.ticket import Abandoned, Ticket
 from ..streams.engine import Engine
 from .acknowledging import Acknowledger
+from .counts import DeliveryCounts
 from .credentials import Credentials
 from .crowd import NewsDistributor
 from .dependencies import load_dependencies
@@ -78,6 +79,7 @@ class Service:
     Attributes:
         credentials: the signing keys, and the tokens that they sign.
         schedule: the times at which subscriptions are due.
+        counts: how deliveries have ended.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Service:
         self.turns = engine.turns
         self.credentials = Credentials(engine.store, engine.clock)
         self.schedule = Schedule(engine.clock, self._run_next_step, engine.turns)
+        self.counts = DeliveryCounts()
         self._acknowledger = Acknowledger(engine)
         self._distributor = NewsDistributor(engine.store, engine.clock, engine.turns)
         self._recalls = Recalls(engine.store, engine.clock, engine.turns)
@@ -137,6 +140,16 @@ class Service:
     def retire(self) -> None:
         """Stops listening to the store, because the event loop of this service has ended."""
         self._store.ignore(self._published)
+
+    @property
+    def deliveries_running(self) -> int:
+        """The number of deliveries that are running."""
+        return len(self._deliveries) if self._deliveries is not None else 0
+
+    @property
+    def deliveries_waiting(self) -> int:
+        """The number of deliveries that wait for a slot."""
+        return self._deliveries.waiting if self._deliveries is not None else 0
 
     # -- commands of clients ------------------------------------------------
 

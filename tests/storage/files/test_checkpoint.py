@@ -127,3 +127,26 @@ def test_failed_checkpoint_leaves_subscriptions_dirty(call: str) -> None:
     assert kept == {name: document for name, document in expected.items() if document is not None}
     disk.lose_power()
     assert documents_of(open_store(disk)) == expected
+
+
+def test_checkpoints_are_counted_with_their_durations() -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    checkpoints = store.checkpoints
+    before = checkpoints.ended_at
+    run(store, create("/a", TEXT))
+    done = sum(checkpoints.seconds.counts)
+    store.run_checkpoint()
+    assert sum(checkpoints.seconds.counts) == done + 1
+    assert checkpoints.ended_at > before
+    ended_at = checkpoints.ended_at
+
+    def full(name: str) -> None:
+        if name == "catalog begin":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+
+    disk.before = full
+    run(store, append("/a", b"one", TEXT))
+    store.run_checkpoint()
+    assert checkpoints.failed == 1
+    assert (sum(checkpoints.seconds.counts), checkpoints.ended_at) == (done + 1, ended_at)

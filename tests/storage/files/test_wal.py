@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from durable_streams_server.errors import StorageFull, TooLarge, Unavailable
 from durable_streams_server.storage.damage import Damaged
+from durable_streams_server.storage.files.segments import MAX_FILES, PAGE
 from durable_streams_server.storage.files.wal import Wal
 from durable_streams_server.storage.files.wal_format import OVERHEAD, Payload, size_of
 from durable_streams_server.testing.disk import SimulatedDisk, SimulatedFile
@@ -288,3 +289,28 @@ def test_log_on_full_disk_is_recovered_and_refuses_records_that_need_new_segment
     again.add_file()
     again.reserve(5_000)
     assert disk.names("wal") == ["000", "001", "002"]
+
+
+def test_log_counts_its_batches_and_their_bytes() -> None:
+    disk, wal = new()
+    write(wal, b"a")
+    write(wal, b"b", b"c", b"d")
+    assert sum(wal.batches.counts) == 2
+    assert wal.batches.total == 4
+    assert sum(wal.sync_seconds.counts) == 2
+    assert wal.bytes_written >= 4 * (1 + OVERHEAD)
+    again = Wal(disk, SEGMENT)
+    list(again.recover(0))
+    assert (sum(again.batches.counts), again.bytes_written) == (0, 0)
+
+
+def test_log_knows_its_size_and_the_space_in_use() -> None:
+    _, wal = new()
+    assert (wal.size, wal.used) == (SEGMENT, 0)
+    write(wal, b"x" * 10_000)
+    assert wal.used == PAGE + 10_000 + OVERHEAD
+    write(wal, b"x" * 10_000)  # begins a second segment
+    assert (wal.size, wal.used) == (2 * SEGMENT, SEGMENT + PAGE + 10_000 + OVERHEAD)
+    wal.recycle(1)
+    assert (wal.size, wal.used) == (2 * SEGMENT, PAGE + 10_000 + OVERHEAD)
+    assert wal.limit == MAX_FILES * SEGMENT

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from ...log import log as _log
+from ..distribution import LONG_SECONDS, Distribution
 from .capture import Capture
 from .catalog.entries import Catalog, Drop, Put
 from .commits import Commits
@@ -39,6 +40,11 @@ class Checkpoints:
         logs: the store's logs.
         commits: the store's queue of records.
         ledger: the store's dirty states.
+
+    Attributes:
+        seconds: how long the checkpoints took that wrote the catalog.
+        failed: the number of checkpoints that could not write the catalog, for lack of space or file handles.
+        ended_at: monotonic time in seconds at which the last checkpoint that wrote the catalog ended, or the store was opened.
     """
 
     def __init__(
@@ -49,6 +55,9 @@ class Checkpoints:
         self._logs = logs
         self._commits = commits
         self._ledger = ledger
+        self.seconds = Distribution(LONG_SECONDS)
+        self.failed = 0
+        self.ended_at = time.monotonic()
 
     def run(self, patience: float = math.inf) -> None:
         """Makes a checkpoint on this thread.
@@ -88,6 +97,7 @@ class Checkpoints:
             raise RuntimeError(
                 "a checkpoint cannot begin: the store has stopped, or one is running"
             )
+        begun = time.monotonic()
         capture = ledger.begin_capture()
         while capture.take_some():
             yield Where.LOOP
@@ -109,8 +119,17 @@ class Checkpoints:
         while ledger.end_some_of_capture():
             yield Where.LOOP
         ledger.end_capture()
+        self._count(capture, begun)
         yield Where.DISK
         self._tidy(capture.is_committed)
+
+    def _count(self, capture: Capture, begun: float) -> None:
+        """Counts a checkpoint that began at a monotonic time and has ended."""
+        if capture.is_committed:
+            self.ended_at = time.monotonic()
+            self.seconds.add(self.ended_at - begun)
+        else:
+            self.failed += 1
 
     def _write(self, capture: Capture) -> Iterator[Where]:
         """Writes the logs, and then the catalog."""

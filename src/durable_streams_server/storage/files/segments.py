@@ -128,6 +128,11 @@ class Segments:
         return not self._free and len(self._all) < MAX_FILES
 
     @property
+    def capacity(self) -> int:
+        """The bytes of all segments whose space is reserved."""
+        return sum(segment.capacity for segment in tuple(self._all))
+
+    @property
     def has_too_few(self) -> bool:
         """Whether fewer than two segments have reserved space. A checkpoint frees all but the newest segment, so a single one is never freed."""
         return self._usable < 2

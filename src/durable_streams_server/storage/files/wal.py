@@ -9,11 +9,13 @@ import msgspec
 
 from ...errors import TooLarge
 from ..damage import Damaged
+from ..distribution import NUMBERS, SHORT_SECONDS, Distribution
 from .checksum import crc32
 from .disk import Disk
 from .refusals import behind, disk_full
 from .segments import (
     DIRECTORY,
+    MAX_FILES,
     PAGE,
     Header,
     Salt,
@@ -81,6 +83,9 @@ class Wal:
         needs_check: whether nobody has checked since the last write that its segment is still at its path.
         last_lsn: the LSN of the newest record that has a place.
         durable_lsn: the LSN of the newest record that the event loop knows to be durable.
+        batches: the numbers of records that became durable together.
+        sync_seconds: how long the writes of a batch took, including the sync.
+        bytes_written: bytes of all records and their padding since the start.
     """
 
     def __init__(self, disk: Disk, segment_size: int) -> None:
@@ -101,6 +106,9 @@ class Wal:
         # The last record of the newest encoded batch. That batch is durable when the next one is encoded.
         self._encoded_lsn = 0
         self._crc = 0  # the CRC of the newest encoded record
+        self.batches = Distribution(NUMBERS)
+        self.sync_seconds = Distribution(SHORT_SECONDS)
+        self.bytes_written = 0
 
     # -- on the event loop --------------------------------------------------
 
@@ -139,6 +147,22 @@ class Wal:
         while len(self._used) > 1 and self._used[0].last <= lsn:
             segment = self._used.popleft()
             self._segments.give_back(segment)
+
+    @property
+    def size(self) -> int:
+        """The bytes of all segment files."""
+        return self._segments.capacity
+
+    @property
+    def used(self) -> int:
+        """The bytes that no other record can use before a checkpoint frees them."""
+        full = sum(segment.capacity for segment in self._used)
+        return full - self._used[-1].capacity + self._position if self._used else 0
+
+    @property
+    def limit(self) -> int:
+        """The bytes that all segment files may have together."""
+        return self._segment_size * MAX_FILES
 
     @property
     def is_starved(self) -> bool:
@@ -221,6 +245,7 @@ class Wal:
             writes.append(Write(segment, _joined(parts) if has_large else b"".join(parts), begin))
         self._crc = crc
         self._encoded_lsn = batch[-1][0].lsn
+        self.batches.add(len(batch))
         return writes
 
     # -- on the commit thread -----------------------------------------------
@@ -234,10 +259,13 @@ class Wal:
             OSError: the records may or may not be durable, so nothing more may be written.
             DirectoryLost: a segment was moved, removed or replaced.
         """
+        begun = time.monotonic()
         for segment, data, position in writes:
             octets = self._padded(segment, data, position)
             segment.file.write_durably(octets, position)
+            self.bytes_written += size_of(octets)
         now = time.monotonic()
+        self.sync_seconds.add(now - begun)
         self.needs_check = now < self._check_at
         if not self.needs_check:
             self._check_at = now + CHECK_INTERVAL
