@@ -240,7 +240,7 @@ CASES = [
     path("root", b"/"),
     Case("path-reserved", "PUT", S + "__ds/anything", (TEXT,), b"", 404, "RESERVED_PATH"),
     Case("path-health", "PUT", "/healthz", (TEXT,), b"", 405, "METHOD_NOT_ALLOWED"),
-    Case("path-metrics", "PUT", "/metrics", (TEXT,), b"", 404, "RESERVED_PATH"),
+    Case("path-metrics", "PUT", "/metrics", (TEXT,), b"", 405, "METHOD_NOT_ALLOWED"),
     # JSON
     *(
         post(f"json-{name}", (JSON,), "INVALID_JSON", body=body)

@@ -1,8 +1,13 @@
-"""`show_events` and `show_resumed_events`: the replies that are made from event streams."""
+"""The replies that are made from event streams, and the refusal of unknown methods."""
 
 import pytest
 
-from durable_streams_server.http.replies import Live, show_events, show_resumed_events
+from durable_streams_server.http.replies import (
+    Live,
+    show_events,
+    show_resumed_events,
+    unknown_method,
+)
 from durable_streams_server.protocol.render import Response
 from durable_streams_server.streams.event_stream import EventStream
 from tests.requests import append, create
@@ -35,3 +40,9 @@ async def test_reader_that_reconnects_gets_204_only_at_end_of_closed_stream(clos
     else:
         assert isinstance(reply, Live)
         reply.events.close()
+
+
+def test_refusal_of_unknown_method_lists_the_methods_of_streams() -> None:
+    error = unknown_method()
+    assert error.status == 405
+    assert error.headers == ((b"allow", b"GET, HEAD, PUT, POST, DELETE, OPTIONS"),)

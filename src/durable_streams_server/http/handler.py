@@ -11,7 +11,7 @@ from typing import Final, TypeVar, cast
 
 import msgspec
 
-from ..errors import MethodNotAllowed, StreamError, Unavailable, forget_frames
+from ..errors import StreamError, Unavailable, forget_frames
 from ..log import log as _log
 from ..protocol import commands, render
 from ..protocol.decisions.outcomes import AppendOutcome
@@ -31,7 +31,7 @@ from ..storage.ticket import Abandoned, Ticket
 from ..streams import bodies
 from ..streams.engine import Engine
 from ..subscriptions.service import Service
-from .browser import METHODS, Browser
+from .browser import Browser
 from .compression import Compressor, page_key, wants_gzip
 from .control.control import Control
 from .facts import ServerFacts
@@ -40,12 +40,13 @@ from .gate.permit import OPEN, Permit
 from .gate.waiting import answer_when_admitted
 from .guard import VERBS, Verb
 from .kept import KeptAnswers
+from .observing.metrics import Metrics
 from .observing.routes import CONTROL, OPERATIONS
 from .operations import Operations
 from .options import HandlerOptions
 from .private import PrivateBrowser
 from .queries import parse_read
-from .replies import Live, Reply, show_events, show_resumed_events
+from .replies import Live, Reply, show_events, show_resumed_events, unknown_method
 from .request import Request
 from .targets import Targets, location_of
 
@@ -66,6 +67,7 @@ class Handler:
         options: Limits on requests, and settings of responses.
         gate: Admits or refuses requests before they reach a route. None admits every request.
         facts: What the server that runs the application tells about itself.
+        metrics: Answers `/metrics`. None returns 404 there.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Handler:
         options: HandlerOptions,
         gate: Gate | None = None,
         facts: ServerFacts | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._gate = gate
         self._engine = engine
@@ -82,7 +85,7 @@ class Handler:
         self._find_target = self._targets.find
         facts = facts or ServerFacts()
         self._control = Control(engine, service, options, self._targets, facts)
-        self._operations = Operations(engine, facts)
+        self._operations = Operations(engine, facts, metrics)
         self._browser = (PrivateBrowser if options.private else Browser)(options.cors_origins)
         self._compressor = Compressor(engine.turns, engine.sending)
         self._kept = KeptAnswers()
@@ -219,7 +222,7 @@ class Handler:
         elif request.method == "PUT":
             commands.parse_create(path, request.headers, _ANY_BODY, None)
         elif request.method not in _BODILESS:
-            raise _unknown_method()
+            raise unknown_method()
 
     def actions(self, request: Request) -> tuple[tuple[Verb, str], ...]:
         """Returns the actions of a request that a guard must allow, each a verb and a decoded path.
@@ -347,7 +350,7 @@ class Handler:
         if method == "DELETE":
             deleted = self._engine.delete(path, parse_conditions(request.headers))
             return self._reply(request, deleted, lambda _: render.deleted())
-        raise _unknown_method()
+        raise unknown_method()
 
     def _locate(self, request: Request) -> tuple[str, bool]:
         """Returns the decoded path of a request, and whether the path is one of the server's own routes.
@@ -442,7 +445,3 @@ class Handler:
 
 def _unchanged(reply: Reply) -> Reply:
     return reply
-
-
-def _unknown_method() -> MethodNotAllowed:
-    return MethodNotAllowed("the method is not known here", headers=[(b"allow", METHODS)])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
+from ..errors import MethodNotAllowed
 from ..protocol import render
 from ..protocol.render import Response
 from ..streams.event_stream import EventStream
+from .browser import METHODS
 
 
 class Live(msgspec.Struct):
@@ -34,3 +36,8 @@ def show_resumed_events(events: EventStream) -> Reply:
         return show_events(events)
     events.close()
     return render.nothing_new(end, None)
+
+
+def unknown_method() -> MethodNotAllowed:
+    """Returns the error that refuses a method which no stream has."""
+    return MethodNotAllowed("the method is not known here", headers=[(b"allow", METHODS)])

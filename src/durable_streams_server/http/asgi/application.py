@@ -25,7 +25,12 @@ from ..handler import Handler
 from ..limits.budget import Incoming, ReceiveBudget
 from ..limits.outgoing import Outgoing
 from ..limits.shares import address_of_peer
+from ..observing.lag import LoopLag
+from ..observing.limit_table import LimitTable
+from ..observing.metrics import Metrics
 from ..observing.observer import LiveRead, Observer
+from ..observing.own_limits import add_own_limits
+from ..observing.snapshot import Snapshot, take_snapshot
 from ..options import HandlerOptions
 from ..read_only import ReadOnlyHandler
 from ..replies import Live
@@ -63,6 +68,7 @@ class DurableStreamsApp:
         budget: Limits the bytes of unanswered requests in memory.
         outgoing: Tracks the clients that are sent large pages.
         observer: Gets a report of each response, from every lane.
+        limits: The limits that `/metrics` shows. Whoever enforces a limit adds it.
         max_body: Maximum bytes of one request body.
         body_timeout: Seconds that a client may pause within a body.
         guard: Allows or refuses each request, or None. Connections of the native lane never call it.
@@ -82,6 +88,9 @@ class DurableStreamsApp:
         self.max_body = options.max_body
         self.body_timeout = options.body_timeout
         self.observer = Observer()
+        self.limits = LimitTable()
+        self._lag = LoopLag()
+        self._metrics = Metrics(self._take_snapshot)
         self.signals: StopSignals | None = StopSignals(self.begin_shutdown)
         self._make = make
         self._options = options
@@ -96,13 +105,16 @@ class DurableStreamsApp:
         options = self._options
         self.engine, self.service = self._make()
         handler = ReadOnlyHandler if options.read_only else Handler
-        self.handler = handler(self.engine, self.service, options, facts=self.facts)
+        self.handler = handler(
+            self.engine, self.service, options, facts=self.facts, metrics=self._metrics
+        )
         self.budget = ReceiveBudget(options.max_in_flight, options.max_body)
         self.outgoing = Outgoing(self.engine.sending, self.engine.turns)
         receiver = BodyReceiver(
             options.max_body, options.body_timeout, self.budget, self.handler.check_head
         )
         self._receive_body = receiver.receive
+        add_own_limits(self.limits, self.engine, self.service, self.budget)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one ASGI scope: a lifespan, an HTTP request, or a WebSocket, which is closed."""
@@ -152,6 +164,7 @@ class DurableStreamsApp:
     async def stop(self) -> None:
         """Stops the engine and the subscriptions, and detaches the store. The host application awaits this when it stops."""
         self.begin_shutdown()
+        self._lag.stop()
         if self.signals is not None:
             self.signals.forget()
         try:
@@ -159,6 +172,10 @@ class DurableStreamsApp:
             await self.engine.stop()
         finally:
             self._has_stopped = True  # only now, because until now the store belongs to this loop
+
+    def _take_snapshot(self) -> Snapshot:
+        """Returns the present values of all metrics."""
+        return take_snapshot(self.observer, self.engine, self.service, self.limits, self._lag)
 
     def _started_engine(self) -> Engine:
         """Starts the application if necessary and returns the engine, for the program's own use of the streams."""
@@ -202,6 +219,7 @@ class DurableStreamsApp:
             self.service.public_url = public_url
         self.engine.start()
         self.service.start()
+        self._lag.start(loop)
         self._loop, self._has_stopped = loop, False
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:

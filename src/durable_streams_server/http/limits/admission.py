@@ -107,6 +107,11 @@ class Admission:
         """Maximum number of open connections of one address."""
         return self._shares.share
 
+    @property
+    def streams(self) -> int:
+        """Number of HTTP/2 streams that count as connections: all but the first one of each connection."""
+        return self._streams
+
     def admit(self, connections: int, handle: int, address: str | None) -> Unavailable | None:
         """Counts a new connection and returns None, or returns the error with which to refuse the connection.
 

@@ -27,11 +27,12 @@ class ReceiveBudget:
             address has room, but always at least this size.
 
     Attributes:
+        limit: maximum number of bytes over all connections.
         held: number of bytes in memory now.
     """
 
     def __init__(self, limit: int, largest: int = 0) -> None:
-        self._limit = limit
+        self.limit = limit
         self._shares = Shares(max(limit - largest, largest))
         self.held = 0
 
@@ -41,7 +42,7 @@ class ReceiveBudget:
         Raises:
             Unavailable: BODIES_IN_FLIGHT if they would exceed the limit. Nothing is counted then.
         """
-        if self.held + size > self._limit:
+        if self.held + size > self.limit:
             raise Unavailable(
                 "too many request bodies are in flight", "BODIES_IN_FLIGHT", retry_after=RETRY_SOON
             )

@@ -90,6 +90,11 @@ class Server(uvicorn.Server):
         )
         super().__init__(config)
         app.signals = None  # because this server calls `begin_shutdown` itself
+        app.limits.add(
+            "connections",
+            lambda: admission.max_connections,
+            lambda: len(self.server_state.connections) + admission.streams,
+        )
         self._app = app
         self._tls = tls
         self._admission = admission

@@ -1,0 +1,30 @@
+"""Adds the limits of an application to its `LimitTable`. A server adds the limits that only it knows, such as that of its connections."""
+
+from __future__ import annotations
+
+from ...storage.files.store import FileStore
+from ...streams.engine import Engine
+from ...subscriptions.service import Service
+from ...subscriptions.slots import MAX_DELIVERIES
+from ..limits.budget import ReceiveBudget
+from .limit_table import LimitTable
+
+
+def add_own_limits(
+    table: LimitTable, engine: Engine, service: Service, budget: ReceiveBudget
+) -> None:
+    """Adds the limits of an application's engine, store, subscriptions and receive budget."""
+    sending = engine.sending
+    table.add("in_flight_bytes", lambda: budget.limit, lambda: budget.held)
+    table.add("unsent_bytes", lambda: sending.limit, lambda: sending.held)
+    table.add("deliveries", lambda: MAX_DELIVERIES, lambda: service.deliveries_running)
+    store = engine.store
+    if not isinstance(store, FileStore):
+        return
+    ledger, wal = store.ledger, store.wal
+    table.add("unflushed_bytes", lambda: ledger.max_unflushed, lambda: ledger.unflushed)
+    table.add("dirty_streams", lambda: ledger.max_dirty, lambda: ledger.dirty_count)
+    table.add(
+        "fresh_producers", lambda: ledger.max_fresh_producers, lambda: ledger.states.tally.all
+    )
+    table.add("wal_bytes", lambda: wal.limit, lambda: wal.used)

@@ -1,0 +1,54 @@
+"""`add_own_limits`: each limit of an application is shown beside its use."""
+
+from pathlib import Path
+
+from durable_streams_server import FileBackedStreamStore, StreamStore, create_app
+from durable_streams_server.http.asgi.application import DurableStreamsApp
+from durable_streams_server.http.serving.server import Server
+from durable_streams_server.storage.files.limits import STANDARD
+from durable_streams_server.storage.files.wal_sizes import MIN_SIZE
+
+MIB = 1024 * 1024
+
+
+def limits_of(app: DurableStreamsApp) -> dict[str, tuple[float, float]]:
+    return {name: (limit(), used()) for name, limit, used in app.limits}
+
+
+async def test_budgets_and_deliveries_are_shown_for_every_store() -> None:
+    app = create_app(store=StreamStore(), max_body=MIB, max_in_flight=2 * MIB, max_unsent=3 * MIB)
+    app.budget.take(5)
+    app.engine.sending.held = 7
+    assert limits_of(app) == {
+        "in_flight_bytes": (2 * MIB, 5),
+        "unsent_bytes": (3 * MIB, 7),
+        "deliveries": (512, 0),
+    }
+
+
+async def test_limits_of_the_file_store_are_shown_with_their_use(tmp_path: Path) -> None:
+    store = FileBackedStreamStore(tmp_path / "data", wal_size=MIN_SIZE)
+    app = create_app(store=store)
+    app.begin()
+    await app.streams.create("/a", "text/plain")
+    await app.streams.append("/a", b"x" * 1000, producer_id="p", producer_epoch=0, producer_seq=0)
+    found = limits_of(app)
+    assert found["dirty_streams"][0] == STANDARD.max_dirty
+    assert found["dirty_streams"][1] >= 1  # 2 while a checkpoint has captured the stream
+    assert found["fresh_producers"] == (STANDARD.max_fresh_producers, 1)
+    assert found["unflushed_bytes"][0] == STANDARD.max_unflushed
+    assert 1000 <= found["unflushed_bytes"][1] <= 1200
+    assert found["wal_bytes"][0] == MIN_SIZE
+    assert 1000 < found["wal_bytes"][1] < MIN_SIZE
+    await app.stop()
+    store.close()
+
+
+async def test_server_adds_its_connections() -> None:
+    app = create_app()
+    server = Server(app)
+    most, used = limits_of(app)["connections"]
+    assert (most, used) == (server._admission.max_connections, 0)
+    server.server_state.connections.add(object())  # type: ignore[arg-type]  # only counted here
+    server._admission.admit_stream(1, None)
+    assert limits_of(app)["connections"][1] == 2
