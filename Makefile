@@ -20,7 +20,7 @@ help: ## List the targets.
 serve: $(STAMPS)/run ## Run the server on 127.0.0.1:4437.
 	$(BIN)/durable-streams-server serve --host 127.0.0.1 --port 4437
 
-test: lint $(STAMPS)/node $(STAMPS)/debian ## Run everything that CI runs: lint, all tests, the official suites and clients.
+test: lint $(STAMPS)/node $(STAMPS)/debian $(STAMPS)/promtool ## Run everything that CI runs: lint, all tests, the official suites and clients.
 	$(BIN)/python -m pytest $(PARALLEL)
 
 unit: $(STAMPS)/dev ## Run the tests that are not slow, in less than a minute.
@@ -142,6 +142,15 @@ $(STAMPS)/debian:
 	fi
 	@mkdir -p $(STAMPS)
 	@touch $@
+
+# promtool checks the metrics and the alert rules. It is taken out of the Debian package of Prometheus, which would also start a server.
+$(STAMPS)/promtool:
+	@mkdir -p $(STAMPS)
+	@if command -v promtool >/dev/null; then ln -sf "$$(command -v promtool)" $@; else \
+		echo "promtool is not installed: taking it out of a Debian package"; \
+		mkdir -p $(STAMPS)/prometheus && cd $(STAMPS)/prometheus && apt-get update -qq && apt-get download -qq prometheus && \
+		dpkg-deb -x prometheus_*.deb . && mv usr/bin/promtool .. && cd .. && rm -r prometheus; \
+	fi
 
 # The benchmarks also compare with a Rust crate and a Go module. If one of them cannot be installed, the benchmarks omit it, and the next
 # run tries again.

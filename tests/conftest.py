@@ -24,6 +24,7 @@ REASONS = {
     "tests/delivery/": "runs trials with servers, workers and receivers in real time",
     "tests/docs/test_docs.py::test_python": "runs the programs of the page",
     "tests/docs/test_docs.py::test_readme": "runs the programs of the page",
+    "tests/docs/test_promtool.py": "needs a tool that make unit does not install",
     "tests/docs/test_subscription_programs.py": "runs the programs of the page while it kills the server",
     "tests/examples/": "runs each example as a program of its own",
     "tests/extremes/": "sends every extreme value, then restarts the server",
