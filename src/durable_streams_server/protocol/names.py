@@ -53,6 +53,7 @@ AUTHORIZATION: Final = b"authorization"
 COOKIE: Final = b"cookie"
 ORIGIN: Final = b"origin"
 FORWARDED: Final = b"forwarded"  # RFC 7239
+X_FORWARDED_FOR: Final = b"x-forwarded-for"
 X_FORWARDED_PROTO: Final = b"x-forwarded-proto"
 
 #: Headers that a request may have only once. A request that repeats one would be ambiguous, so the server refuses it.

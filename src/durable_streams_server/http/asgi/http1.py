@@ -12,7 +12,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.protocols.utils import is_ssl
 
 from ...errors import BadRequest, Header, RequestTimeout, StreamError
-from ...protocol.forwarding import client_scheme
+from ...protocol.forwarding import first_scheme
 from ...protocol.hosts import is_host
 from ...protocol.names import FORWARDED, HOST, X_FORWARDED_PROTO
 from ...protocol.units import KIB
@@ -174,7 +174,7 @@ class Http1Connection(HttpToolsProtocol):
         X-Forwarded-Proto is then removed, because uvicorn would read a different scheme from it.
         """
         said, _, _ = index_headers(pair for pair in self.headers if pair[0] in _OF_PROXIES)
-        scheme = client_scheme(said)
+        scheme = first_scheme(said)
         if scheme is not None:
             self.scope["scheme"] = scheme
         self.headers[:] = [pair for pair in self.headers if pair[0] != X_FORWARDED_PROTO]

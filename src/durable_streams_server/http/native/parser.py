@@ -11,7 +11,7 @@ import httptools
 import msgspec
 
 from ...errors import BadRequest, HeadersTooLarge, StreamError, UriTooLong
-from ...protocol.forwarding import client_scheme
+from ...protocol.forwarding import first_scheme
 from ...protocol.hosts import check_host
 from ...protocol.limits import MAX_HEADER_BYTES, MAX_HEADER_COUNT, MAX_URL_BYTES
 from ...protocol.names import FORWARDED, HOST, PRODUCER_SEQ, X_FORWARDED_PROTO
@@ -284,7 +284,7 @@ class Parser:
             self._scheme,
         )
         if self._trusted and (X_FORWARDED_PROTO in headers or FORWARDED in headers):
-            request.scheme = client_scheme(headers) or self._scheme
+            request.scheme = first_scheme(headers) or self._scheme
         if self._head_taken:
             self._lane.budget.give_back(self._head_taken)
             self._head_taken = 0
