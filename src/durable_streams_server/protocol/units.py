@@ -1,4 +1,4 @@
-"""The units in which the server counts: bytes, and microseconds."""
+"""The units in which the server counts: bytes, microseconds, and nanoseconds."""
 
 from typing import Final
 
@@ -6,3 +6,4 @@ KIB: Final = 1024  #: bytes
 MIB: Final = 1024 * KIB  #: bytes
 SECOND: Final = 1_000_000  #: microseconds
 MILLISECOND: Final = 1_000  #: microseconds
+NANOSECONDS: Final = 1_000_000_000  #: in a second
