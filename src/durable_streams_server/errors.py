@@ -19,7 +19,7 @@
     ├── TooLarge 413          BODY_TOO_LARGE, TOO_MANY_MESSAGES
     ├── UriTooLong 414        URI_TOO_LONG
     ├── UnsupportedMedia 415  UNSUPPORTED_CONTENT_ENCODING
-    ├── TooManyRequests 429   a limit of this stream is reached
+    ├── TooManyRequests 429   a limit of this stream or client is reached
     ├── HeadersTooLarge 431   HEADERS_TOO_LARGE
     ├── StreamDamaged 500     STREAM_DAMAGED
     ├── Unavailable 503       the server is at one of its limits, or stopping
@@ -209,7 +209,7 @@ class UnsupportedMedia(StreamError):
 
 
 class TooManyRequests(StreamError):
-    """A limit of the stream is reached. `Retry-After` says when to retry."""
+    """A limit of the stream or of the client is reached. `Retry-After` says when to retry."""
 
     status = 429
     code = "TOO_MANY_REQUESTS"

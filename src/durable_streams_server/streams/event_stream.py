@@ -44,6 +44,7 @@ class EventStream:
         holder: the large run of bytes that the next pieces are part of, or None. The owner must keep a reference to it until the client
             has received these pieces, because the reference counts against the send budget.
         page: a page that has been loaded but not yet pulled, or None.
+        on_close: called when the event stream is closed, or None. A second `close` may call it again.
     """
 
     __slots__ = (
@@ -66,6 +67,7 @@ class EventStream:
         "_timer",
         "_waits",
         "holder",
+        "on_close",
         "page",
     )
 
@@ -88,6 +90,7 @@ class EventStream:
         self._seen_tail = -1  # the tail that the last control event has reported
         self._seen_closed = False
         self.page: Page | None = None
+        self.on_close: Callable[[], None] | None = None
         self._failure: BaseException | None = None
         self._loading = self._opened = self._stop = self._keep_alive_due = False
         self._waits = False  # whether the reader is at the tail and has been sent everything
@@ -178,6 +181,8 @@ class EventStream:
         self._timer.cancel()
         self._stop, self._waits = True, False
         self._pieces = self.page = self.holder = None
+        if self.on_close is not None:
+            self.on_close()
         self._engine.unsubscribe(self._state, self)
 
     def _read_page(self) -> bytes | Signal:
