@@ -60,6 +60,7 @@ GIVEN: Mapping[str, Any] = {
 }
 
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+    "ClientLimits": package.ClientLimits,
     "CreateOptions": CreateOptions,
     "CursorOptions": CursorOptions,
     "DurableStreamTestServer": DurableStreamTestServer,

@@ -40,6 +40,7 @@ NODE_README = {
 }
 OURS = {
     "AppendResult",
+    "ClientLimits",
     "Clock",
     "Damaged",
     "DirectoryRefused",

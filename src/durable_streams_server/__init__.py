@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .http.asgi.application import DurableStreamsApp
     from .http.embedded import DurableStreamTestServer, TestServerOptions
     from .http.guard import Guard, Scope, Verb
+    from .http.limits.client_limits import ClientLimits
     from .protocol.cursor import (
         DEFAULT_CURSOR_EPOCH,
         DEFAULT_CURSOR_INTERVAL_SECONDS,
@@ -79,6 +80,7 @@ _HOMES: Final = {
     "AppendResult": "protocol.results",
     "CreateOptions": "streams.arguments",
     "CreateResult": "protocol.results",
+    "ClientLimits": "http.limits.client_limits",
     "Guard": "http.guard",
     "Scope": "http.guard",
     "Verb": "http.guard",
@@ -135,6 +137,7 @@ __all__ = [
     "DEFAULT_CURSOR_INTERVAL_SECONDS",
     "AppendResult",
     "BadRequest",
+    "ClientLimits",
     "Clock",
     "Conflict",
     "CreateOptions",

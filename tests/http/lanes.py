@@ -15,10 +15,12 @@ class Caller:
     Args:
         app: the application.
         native: whether to use the native lane.
+        peer: the address of the client.
     """
 
-    def __init__(self, app: DurableStreamsApp, native: bool) -> None:
+    def __init__(self, app: DurableStreamsApp, native: bool, peer: str = "127.0.0.1") -> None:
         self.app = app
+        self._peer = (peer, 1)
         self._lane = Lane(app) if native else None
 
     async def __call__(
@@ -27,8 +29,9 @@ class Caller:
         """Returns the whole response to one request."""
         headers = headers or {}
         if self._lane is None:
-            return await asgi_driver.request(self.app, method, target, headers, body)
-        client = Client(self._lane)
+            given = {"client": self._peer}
+            return await asgi_driver.request(self.app, method, target, headers, body, **given)
+        client = Client(self._lane, self._peer)
         lines = [f"{name}: {value}" for name, value in headers.items()]
         client.send(request(method, target, *lines, body=body or None))
         received = client.wire.received

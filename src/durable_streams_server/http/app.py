@@ -25,6 +25,7 @@ from ..subscriptions.public_url import check_public_url
 from ..subscriptions.service import Service
 from .asgi.application import DurableStreamsApp
 from .guard import Guard
+from .limits.client_limits import ClientLimits
 from .settings import AppSettings
 
 
@@ -48,6 +49,7 @@ def create_app(
     webhook_policy: WebhookPolicy | None = None,
     guard: Guard | None = None,
     read_only: bool = False,
+    limits: ClientLimits | None = None,
     clock: Clock = system_clock,
 ) -> DurableStreamsApp:
     """Returns a Durable Streams server as an ASGI application, to run or to mount.
@@ -75,6 +77,7 @@ def create_app(
         webhook_policy: Which URLs webhooks may call; any public HTTPS address if not given.
         guard: An asynchronous function that allows or refuses each request. See `Guard`.
         read_only: Whether HTTP clients may only read; any other request is refused with 405. The program itself can still write with `streams`.
+        limits: What clients may take of the server: live reads, and appends in a second. See `ClientLimits`.
         clock: Returns the time in microseconds since 1970.
 
     Raises:

@@ -17,6 +17,7 @@ from ..subscriptions.addresses import WebhookPolicy
 from .app import create_app
 from .asgi.application import DurableStreamsApp
 from .guard import Guard
+from .limits.client_limits import ClientLimits
 from .serving.listening import is_loopback, listen, public_url_of, url_of
 from .serving.server import Server
 
@@ -41,6 +42,7 @@ class TestServerOptions(TypedDict, total=False):
     webhook_policy: WebhookPolicy | None
     guard: Guard | None
     read_only: bool
+    limits: ClientLimits | None
 
 
 class DurableStreamTestServer:

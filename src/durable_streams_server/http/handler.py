@@ -35,11 +35,13 @@ from .browser import Browser
 from .compression import Compressor, page_key, wants_gzip
 from .control.control import Control
 from .facts import ServerFacts
+from .gate.clients import client_key
 from .gate.gate import Gate
 from .gate.permit import OPEN, Permit
-from .gate.waiting import answer_when_admitted
 from .guard import VERBS, Verb
 from .kept import KeptAnswers
+from .later import answer_later
+from .limits.live_readers import LiveReaders
 from .observing.metrics import Metrics
 from .observing.routes import CONTROL, OPERATIONS
 from .operations import Operations
@@ -68,6 +70,11 @@ class Handler:
         gate: Admits or refuses requests before they reach a route. None admits every request.
         facts: What the server that runs the application tells about itself.
         metrics: Answers `/metrics`. None returns 404 there.
+
+    Attributes:
+        gate: The same gate, which may be set before the first request.
+        find_target: Returns the decoded path of a request, and whether the path is a control route's.
+        live_readers: Counts the live reads that run now.
     """
 
     def __init__(
@@ -79,10 +86,10 @@ class Handler:
         facts: ServerFacts | None = None,
         metrics: Metrics | None = None,
     ) -> None:
-        self._gate = gate
+        self.gate = gate
         self._engine = engine
         self._targets = Targets(options.stream_root)
-        self._find_target = self._targets.find
+        self.find_target = self._targets.find
         facts = facts or ServerFacts()
         self._control = Control(engine, service, options, self._targets, facts)
         self._operations = Operations(engine, facts, metrics)
@@ -90,6 +97,12 @@ class Handler:
         self._compressor = Compressor(engine.turns, engine.sending)
         self._kept = KeptAnswers()
         self._options = options
+        clients = options.clients
+        self.live_readers = LiveReaders(
+            clients.max_live_readers,
+            clients.max_live_readers_per_stream,
+            clients.max_live_readers_per_client,
+        )
 
     def handle(
         self, request: Request, on_ready: Callable[[], None], peer: str | None = None
@@ -105,34 +118,35 @@ class Handler:
             The reply, or a ticket for it. Errors become responses, with one exception: the ticket fails with Abandoned if the
             store has stopped. Then the caller must send nothing and close the connection.
         """
-        gate = self._gate
+        gate = self.gate
         if gate is None or request.method == "OPTIONS":
-            return self._answer(request, on_ready, OPEN)
+            return self._answer(request, on_ready, OPEN, peer)
         try:
             permit = gate.admit(request, peer)
         except Exception as error:
             return self.refuse(request, error)
         if isinstance(permit, Ticket):
-            return self._answer_later(request, on_ready, permit)
-        return self._answer(request, on_ready, permit)
+            return self._answer_later(request, on_ready, permit, peer)
+        return self._answer(request, on_ready, permit, peer)
 
     def _answer_later(
-        self, request: Request, on_ready: Callable[[], None], permit: Ticket[Permit]
+        self,
+        request: Request,
+        on_ready: Callable[[], None],
+        permit: Ticket[Permit],
+        peer: str | None,
     ) -> Ticket[Reply]:
         """Returns a ticket for the reply to a request on which the gate has not decided yet."""
         body = request.body  # because the caller drops it when this method returns
 
         def answer(found: Permit) -> Reply | Ticket[Reply]:
             request.body = body
-            return self._answer(request, on_ready, found)
+            return self._answer(request, on_ready, found, peer)
 
-        return answer_when_admitted(permit, answer, lambda error: self.refuse(request, error))
+        return answer_later(permit, answer, lambda error: self.refuse(request, error))
 
     def _answer(
-        self,
-        request: Request,
-        on_ready: Callable[[], None],
-        permit: Permit,  # noqa: ARG002  (access control will use it)
+        self, request: Request, on_ready: Callable[[], None], permit: Permit, peer: str | None
     ) -> Reply | Ticket[Reply]:
         """Returns the reply to an admitted request, or a ticket for the reply."""
         try:
@@ -149,7 +163,9 @@ class Handler:
             if is_own:
                 routes = self._operations if path in OPERATIONS_PATHS else self._control
                 return self._reply(request, routes.handle(request, path), _unchanged)
-            return self._route(request, path, on_ready)
+            if method == "GET":
+                return self._get(request, path, on_ready, permit, peer)
+            return self._route(request, path)
         except Abandoned as abandoned:
             return Ticket.failed(abandoned)
         except Exception as error:
@@ -175,44 +191,38 @@ class Handler:
     def _reply(
         self, request: Request, ticket: Ticket[T], show: Callable[[T], Reply]
     ) -> Reply | Ticket[Reply]:
-        """Returns the reply that `show` makes from the result of a ticket, or a ticket for that reply.
+        """Returns the reply that `show` makes from the result of a ticket, or a ticket that can fail only with Abandoned.
 
         If the client leaves and the reply is cancelled, the ticket that it waits for is cancelled too.
         """
-        if ticket.done:
-            return self._show(request, ticket, show)
-        reply: Ticket[Reply] = Ticket()
-        reply.on_cancel(ticket.cancel)
+        if not ticket.done:
+            return answer_later(
+                ticket,
+                lambda value: self._complete(request, show(value)),
+                lambda error: self.refuse(request, error),
+            )
+        try:
+            reply = show(ticket.result())
+        except Abandoned as abandoned:
+            return Ticket.failed(abandoned)
+        except Exception as error:
+            return self.refuse(request, error)
+        return self._complete(request, reply)
 
-        def finish(done: Ticket[T]) -> None:
-            if reply.done:
-                return
-            shown = self._show(request, done, show)
-            if isinstance(shown, Ticket):
-                reply.on_cancel(shown.cancel)
-                shown.add_callback(hand_over)
-            else:
-                reply.resolve(shown)
-
-        def hand_over(shown: Ticket[Reply]) -> None:
-            if reply.done:
-                return
-            try:
-                reply.resolve(shown.result())
-            except Abandoned as abandoned:
-                reply.fail(abandoned)
-
-        ticket.add_callback(finish)
-        return reply
-
-    def check_head(self, request: Request) -> None:
+    def check_head(self, request: Request, peer: str | None = None) -> None:
         """Refuses a request whose head alone is enough to refuse it. Adapters call this before they receive a large body.
+
+        Args:
+            request: The request without its body.
+            peer: The address under which the connection is counted, or None for a Unix socket.
 
         Raises:
             StreamError: The refusal that the whole request would get.
         """
         if request.method == "OPTIONS":
             return
+        if self.gate is not None:
+            self.gate.check_head(request, peer)
         path, is_own = self._locate(request)
         if is_own:
             self._control.check_head(request)
@@ -261,18 +271,6 @@ class Handler:
             error = StreamError("the server failed")
         forget_frames(error)
         return self._browser.finish(request, render.error(error))
-
-    def _show(
-        self, request: Request, ticket: Ticket[T], show: Callable[[T], Reply]
-    ) -> Reply | Ticket[Reply]:
-        """Returns the reply that `show` makes from the result of a done ticket, or a ticket that can fail only with Abandoned."""
-        try:
-            reply = show(ticket.result())
-        except Abandoned as abandoned:
-            return Ticket.failed(abandoned)
-        except Exception as error:
-            return self.refuse(request, error)
-        return self._complete(request, reply)
 
     def _complete(self, request: Request, reply: Reply) -> Reply | Ticket[Reply]:
         """Adds the common headers to a reply. Returns the reply, or a ticket for it while its page is compressed."""
@@ -330,19 +328,11 @@ class Handler:
         ticket.add_callback(finish)
         return reply
 
-    def _route(
-        self, request: Request, path: str, on_ready: Callable[[], None]
-    ) -> Reply | Ticket[Reply]:
-        """Returns the reply to a request for a stream, or a ticket for the reply.
-
-        Raises:
-            StreamError: The request is refused.
-        """
+    def _route(self, request: Request, path: str) -> Reply | Ticket[Reply]:
+        """Returns the reply to any request for a stream but a GET, or a ticket for the reply."""
         method = request.method
         if method == "POST":
             return self._append(request, self._parse_append(request, path))
-        if method == "GET":
-            return self._get(request, path, on_ready)
         if method == "HEAD":
             return self._head(request, path)
         if method == "PUT":
@@ -359,7 +349,7 @@ class Handler:
             BadRequest, NotFound: The path is neither a stream's nor a route's.
             Unavailable: SERVER_STOPPING, unless the path is one of `OPERATIONS_PATHS`, which are also answered while the server stops.
         """
-        found = self._find_target(request.raw_path, request.root_path)
+        found = self.find_target(request.raw_path, request.root_path)
         if self._engine.stopping and found[0] not in OPERATIONS_PATHS:
             raise Unavailable("the server is stopping", "SERVER_STOPPING", retry_after=RETRY_SOON)
         if found[1]:
@@ -388,17 +378,28 @@ class Handler:
         return self._kept.keep(request, state, response)
 
     def _get(
-        self, request: Request, path: str, on_ready: Callable[[], None]
+        self,
+        request: Request,
+        path: str,
+        on_ready: Callable[[], None],
+        permit: Permit,
+        peer: str | None,
     ) -> Reply | Ticket[Reply]:
         read = parse_read(path, request)
         if read.live is None:
             return self._read_page(request, read)
+        client = client_key(permit, request, peer)
+        place = self.live_readers.take(path, client, permit.limits.live_readers)
         if read.live == LIVE_SSE:
             show = show_resumed_events if read.resumes else show_events
-            return self._reply(request, self._engine.events(read, on_ready), show)
-        return self._long_poll(request, read)
+            events = place.hold_for_events(lambda: self._engine.events(read, on_ready))
+            return self._reply(request, events, show)
+        pages = place.hold_for(lambda: self._engine.long_poll(read))
+        return self._long_poll(request, read, pages)
 
-    def _long_poll(self, request: Request, read: commands.Read) -> Reply | Ticket[Reply]:
+    def _long_poll(
+        self, request: Request, read: commands.Read, found: Ticket[Page]
+    ) -> Reply | Ticket[Reply]:
         headers = request.headers
 
         def show(page: Page) -> Response:
@@ -407,7 +408,7 @@ class Handler:
                 return render.nothing_new(page, cursor)
             return self._render_page(page, read.offset, headers, cursor)
 
-        return self._reply(request, self._engine.long_poll(read), show)
+        return self._reply(request, found, show)
 
     def _read_page(self, request: Request, read: commands.Read) -> Reply | Ticket[Reply]:
         """Returns the reply to a read that does not wait for new data, or a ticket for it if the page must be read from disk."""

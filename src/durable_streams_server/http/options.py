@@ -7,6 +7,7 @@ import msgspec
 
 from ..protocol.limits import DEFAULT_BODY_TIMEOUT, DEFAULT_MAX_BODY, DEFAULT_MAX_IN_FLIGHT
 from ..protocol.names import DEFAULT_STREAM_ROOT
+from .limits.client_limits import ClientLimits
 
 LONGEST_CACHE_AGE: Final = (
     2**31 - 1
@@ -26,6 +27,7 @@ class HandlerOptions(msgspec.Struct, frozen=True):
         body_timeout: Seconds that a client may pause within a body.
         private: Whether shared caches must not store responses.
         read_only: Whether to refuse everything but reads. The application then uses `ReadOnlyHandler`.
+        clients: What clients may take of the server.
 
     Raises:
         ValueError: A setting is out of range.
@@ -40,6 +42,7 @@ class HandlerOptions(msgspec.Struct, frozen=True):
     body_timeout: float = DEFAULT_BODY_TIMEOUT
     private: bool = False
     read_only: bool = False
+    clients: ClientLimits = ClientLimits()
 
     def __post_init__(self) -> None:
         if not 0 < self.body_timeout < math.inf:

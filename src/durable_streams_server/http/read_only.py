@@ -31,14 +31,14 @@ class ReadOnlyHandler(Handler):
             _list_only_reads(reply)
         return reply
 
-    def check_head(self, request: Request) -> None:
+    def check_head(self, request: Request, peer: str | None = None) -> None:
         """Refuses a write, and any request whose head alone is enough to refuse it.
 
         Raises:
             StreamError: The refusal that the whole request would get.
         """
         self._refuse_writes(request)
-        super().check_head(request)
+        super().check_head(request, peer)
 
     def _refuse_writes(self, request: Request) -> None:
         """Refuses every request but reads of streams, health checks and OPTIONS.

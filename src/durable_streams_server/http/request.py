@@ -60,6 +60,7 @@ class Request(msgspec.Struct):
         body: the whole body.
         known: facts that all requests with this head share if the head is kept, otherwise None.
         route: the route that responses are counted by (`observing/routes.py`). `UNROUTED` if it follows from the method and the query.
+        client: the address under which the client is counted if a trusted proxy has named the client, otherwise None.
     """
 
     method: str
@@ -74,6 +75,7 @@ class Request(msgspec.Struct):
     body: bytes = b""
     known: KnownHead | None = None
     route: int = UNROUTED
+    client: str | None = None
 
     @property
     def is_cheap(self) -> bool:

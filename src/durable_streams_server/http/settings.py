@@ -7,7 +7,13 @@ from types import NoneType
 
 import msgspec
 
-from ..protocol.arguments import NUMBER, OPTIONAL_TEXT, require, require_callable, require_each
+from ..protocol.arguments import (
+    NUMBER,
+    OPTIONAL_TEXT,
+    require,
+    require_callable,
+    require_each,
+)
 from ..protocol.cursor import CursorOptions
 from ..storage.store import Store
 from ..streams.clock import Clock
@@ -15,6 +21,7 @@ from ..streams.hooks import RegistryHook, StreamLifecycleHook
 from ..streams.options import EngineOptions
 from ..subscriptions.addresses import WebhookPolicy
 from .guard import Guard
+from .limits.client_limits import ClientLimits
 from .options import HandlerOptions
 
 
@@ -43,12 +50,14 @@ class AppSettings(msgspec.Struct, frozen=True, kw_only=True):
     webhook_policy: WebhookPolicy | None
     guard: Guard | None
     read_only: bool
+    limits: ClientLimits | None
     clock: Clock
 
     def __post_init__(self) -> None:
         require((Store, NoneType), store=self.store)
         require((CursorOptions, NoneType), cursor_options=self.cursor_options)
         require((WebhookPolicy, NoneType), webhook_policy=self.webhook_policy)
+        require((ClientLimits, NoneType), limits=self.limits)
         require(str, stream_root=self.stream_root)
         require(OPTIONAL_TEXT, public_url=self.public_url)
         require(int, page_size=self.page_size, max_body=self.max_body)
@@ -93,6 +102,7 @@ class AppSettings(msgspec.Struct, frozen=True, kw_only=True):
             body_timeout=self.body_timeout,
             private=self.guard is not None,
             read_only=self.read_only,
+            clients=self.limits or ClientLimits(),
         )
 
     def _origins(self) -> tuple[str, ...]:

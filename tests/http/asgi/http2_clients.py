@@ -17,7 +17,7 @@ import httpx
 import uvicorn
 from uvicorn.server import ServerState
 
-from durable_streams_server import StreamStore, create_app
+from durable_streams_server import DurableStreamsApp, StreamStore, create_app
 from durable_streams_server.http.asgi.http2 import Http2Connection, protocol_of
 from durable_streams_server.http.limits.admission import Admission
 from durable_streams_server.http.limits.timeouts import Timeouts
@@ -122,18 +122,24 @@ class WireClient:
         seen: The events that the client has received.
     """
 
-    def __init__(self, timeouts: Timeouts, admission: Admission | None = None) -> None:
+    def __init__(
+        self,
+        timeouts: Timeouts,
+        admission: Admission | None = None,
+        app: DurableStreamsApp | None = None,
+        peer: str = "127.0.0.1",
+    ) -> None:
         self.store = StreamStore()
         self.store.create(A, "text/plain")
-        self.app = create_app(store=self.store)
-        config = uvicorn.Config(self.app, lifespan="off", log_config=None)
+        self.app = app or create_app(store=self.store)
+        config = uvicorn.Config(self.app, lifespan="off", log_config=None, proxy_headers=False)
         config.load()
         self.admission = admission or Admission(True, 10, limit=1024)
         connect = protocol_of(self.app, timeouts, self.admission)
         self.server: Http2Connection = connect(
             config=config, server_state=ServerState(), app_state={}
         )
-        self.wire = Wire(("127.0.0.1", 1), True)
+        self.wire = Wire((peer, 1), True)
         self.wire.connection = cast(Any, self.server)
         self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
         self.seen: list[h2.events.Event] = []
@@ -148,11 +154,13 @@ class WireClient:
         """Sends the frames that h2 has prepared."""
         self.wire.give(self.h2.data_to_send())
 
-    def ask(self, path: str) -> int:
-        """Sends a GET and returns its stream."""
+    def ask(self, path: str, *more: tuple[str, str], method: str = "GET", body: bytes = b"") -> int:
+        """Sends a request and returns its stream."""
         stream = int(self.h2.get_next_available_stream_id())
-        head = [(":method", "GET"), (":scheme", "https"), (":authority", "h"), (":path", path)]
-        self.h2.send_headers(stream, head, end_stream=True)
+        head = [(":method", method), (":scheme", "https"), (":authority", "h"), (":path", path)]
+        self.h2.send_headers(stream, [*head, *more], end_stream=not body)
+        if body:
+            self.h2.send_data(stream, body, end_stream=True)
         self.flush()
         return stream
 

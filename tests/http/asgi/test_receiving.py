@@ -83,7 +83,8 @@ class Upload:
         self._parts = list(parts)
         self._receiver = BodyReceiver(max_body, 5.0, self.budget, self._check_head)
 
-    def _check_head(self, _: Request) -> None:
+    def _check_head(self, _: Request, peer: str | None) -> None:
+        assert peer == "192.0.2.1"
         self.checked += 1
 
     async def _next_message(self) -> dict[str, Any]:
@@ -96,7 +97,7 @@ class Upload:
         """Returns the received body."""
         body = Incoming(self.budget, None)
         try:
-            await self._receiver.receive(self.request, body, self._next_message)
+            await self._receiver.receive(self.request, body, self._next_message, "192.0.2.1")
         finally:
             body.release()
         return bytes(self.request.body)
@@ -142,7 +143,8 @@ async def test_receive_raises_client_gone_when_the_client_leaves() -> None:
 
 
 async def test_get_request_has_an_empty_body_without_calling_receive() -> None:
-    receiver = BodyReceiver(10, 5.0, ReceiveBudget(10), lambda _: None)
+    receiver = BodyReceiver(10, 5.0, ReceiveBudget(10), lambda *_: None)
     made = Request("GET", A.encode(), b"", {})
-    await receiver.receive(made, Incoming(ReceiveBudget(10), None), asyncio.Event().wait)  # type: ignore[arg-type]  # never called
+    body = Incoming(ReceiveBudget(10), None)
+    await receiver.receive(made, body, asyncio.Event().wait, None)  # type: ignore[arg-type]  # never called
     assert made.body == b""

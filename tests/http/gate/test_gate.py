@@ -23,6 +23,9 @@ class Counting:
             raise TooManyRequests("too many appends", retry_after=1)
         return permit
 
+    def check_head(self, request: Request, permit: Permit, peer: str | None) -> None:
+        self.check(request, permit, peer)
+
 
 def refuse_host(request: Request) -> None:
     raise Forbidden("another host")
@@ -67,4 +70,24 @@ def test_limits_are_not_checked_after_permit_fails() -> None:
     assert isinstance(admitted, Ticket)
     with pytest.raises(Unauthorized):
         admitted.result()
+    assert limits.asked == []
+
+
+def test_head_is_checked_like_whole_request() -> None:
+    limits = Counting()
+    with pytest.raises(Forbidden):
+        Gate(refuse_host, None, limits).check_head(REQUEST, None)
+    Gate(None, lambda _: Permit("token:a"), limits).check_head(REQUEST, "192.0.2.1")
+    Gate(None, lambda _: Ticket.of(Permit("token:b")), limits).check_head(REQUEST, None)
+    assert limits.asked == [("token:a", "192.0.2.1"), ("token:b", None)]
+    with pytest.raises(TooManyRequests):
+        Gate(None, lambda _: Permit("greedy"), limits).check_head(REQUEST, None)
+    with pytest.raises(Unauthorized):
+        Gate(None, lambda _: Ticket.failed(Unauthorized("no token"))).check_head(REQUEST, None)
+
+
+def test_head_passes_while_permit_waits() -> None:
+    limits = Counting()
+    Gate(None, lambda _: Ticket(), limits).check_head(REQUEST, None)
+    Gate().check_head(REQUEST, None)
     assert limits.asked == []

@@ -20,11 +20,14 @@ from ...streams.turns import Line
 from ...subscriptions.service import Service
 from .. import guard as guards
 from ..facts import ServerFacts
+from ..gate.append_limits import AppendLimits
+from ..gate.gate import Gate
 from ..guard import Guard
 from ..handler import Handler
 from ..limits.budget import Incoming, ReceiveBudget
 from ..limits.outgoing import Outgoing
-from ..limits.shares import address_of_peer
+from ..limits.rates import Rates
+from ..limits.shares import network_of
 from ..observing.lag import LoopLag
 from ..observing.limit_table import LimitTable
 from ..observing.metrics import Metrics
@@ -69,6 +72,7 @@ class DurableStreamsApp:
         outgoing: Tracks the clients that are sent large pages.
         observer: Gets a report of each response, from every lane.
         limits: The limits that `/metrics` shows. Whoever enforces a limit adds it.
+        rates: Counts the appends of each client.
         max_body: Maximum bytes of one request body.
         body_timeout: Seconds that a client may pause within a body.
         guard: Allows or refuses each request, or None. Connections of the native lane never call it.
@@ -108,6 +112,10 @@ class DurableStreamsApp:
         self.handler = handler(
             self.engine, self.service, options, facts=self.facts, metrics=self._metrics
         )
+        clients = options.clients
+        self.rates = Rates(clients.max_appends_per_second, clients.max_bytes_per_second)
+        if clients.has_rates:
+            self.handler.gate = Gate(limits=AppendLimits(self.rates, self.handler.find_target))
         self.budget = ReceiveBudget(options.max_in_flight, options.max_body)
         self.outgoing = Outgoing(self.engine.sending, self.engine.turns)
         receiver = BodyReceiver(
@@ -242,15 +250,16 @@ class DurableStreamsApp:
         """Answers one HTTP request."""
         request = request_of(scope)
         client = scope.get("client")
-        body = Incoming(self.budget, client[0] if client else None)
+        # ASGI allows any sequence, and some hosts give an empty address for a Unix socket.
+        peer = network_of(client[0]) if client and client[0] else None
+        body = Incoming(self.budget, peer)
         observer = self.observer
         since = observer.clock()
-        peer = address_of_peer(client)
         refusal: Response | None = None
         try:
             try:
                 await self._check_head(request, scope)
-                await self._receive_body(request, body, receive)
+                await self._receive_body(request, body, receive, peer)
                 since = observer.clock()
             except ClientGone:
                 return

@@ -64,7 +64,8 @@ class BodyReceiver:
         max_body: Maximum bytes of one body.
         body_timeout: Seconds that a client may pause within a body.
         budget: Limits the bytes of all bodies.
-        check_head: Called before a large body is received. Raises a StreamError if the head alone is enough to refuse the request.
+        check_head: Called with a request and the address of its client before a large body is received. Raises a StreamError if the head
+            alone is enough to refuse the request.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class BodyReceiver:
         max_body: int,
         body_timeout: float,
         budget: ReceiveBudget,
-        check_head: Callable[[Request], None],
+        check_head: Callable[[Request, str | None], None],
     ) -> None:
         self._max_body = max_body
         self._body_timeout = body_timeout
@@ -80,13 +81,16 @@ class BodyReceiver:
         self._check_head = check_head
         self._body_timer = BodyTimer(body_timeout)
 
-    async def receive(self, request: Request, body: Incoming, receive: Receive) -> None:
+    async def receive(
+        self, request: Request, body: Incoming, receive: Receive, peer: str | None
+    ) -> None:
         """Receives a whole body and stores it in `request.body`.
 
         Args:
             request: The request whose body is received.
             body: Counts the bytes against the budget. The caller must release it.
             receive: The `receive` callable of ASGI.
+            peer: The address under which the client is counted, or None.
 
         Raises:
             ClientGone: The client left.
@@ -98,7 +102,7 @@ class BodyReceiver:
             if request.method not in ("PUT", "POST"):
                 return
         elif declared is not None and declared > LARGE_BODY:
-            self._check_head(request)
+            self._check_head(request, peer)
             self._budget.check(declared)
         body_timer = self._body_timer
         task: Any = asyncio.current_task()
@@ -119,7 +123,7 @@ class BodyReceiver:
                 if body.size < (now - in_time) * LEAST_BODY_RATE:
                     raise _body_timeout()
                 if body.size > LARGE_BODY and declared is None:
-                    self._check_head(request)
+                    self._check_head(request, peer)
                     declared = self._max_body  # any number, so that the head is checked only once
             _check_complete(request, body.size)
         except asyncio.CancelledError:

@@ -20,10 +20,18 @@ class Limits(Protocol):
     """The limits of clients. Checks them before the server does any work for a request (TRAPS 51)."""
 
     def check(self, request: Request, permit: Permit, peer: str | None) -> Permit:
-        """Counts a request against the limits of its client, and returns the permit with the key of the client.
+        """Counts a request against the limits of its client, and returns the permit.
 
         Raises:
             TooManyRequests, Unavailable: A limit is reached. The error has a `Retry-After`.
+        """
+        ...
+
+    def check_head(self, request: Request, permit: Permit, peer: str | None) -> None:
+        """Refuses a request whose body would be refused by `check`. Counts nothing, because the body has not been received.
+
+        Raises:
+            TooManyRequests, Unavailable: As `check`.
         """
         ...
 
@@ -61,3 +69,23 @@ class Gate(msgspec.Struct, frozen=True):
         if isinstance(permit, Ticket):
             return permit.then(lambda found: Ticket.of(limits.check(request, found, peer)))
         return limits.check(request, permit, peer)
+
+    def check_head(self, request: Request, peer: str | None) -> None:
+        """Refuses a request before its body is received. Does nothing if the rights of its token are not known yet.
+
+        Args:
+            request: The request without its body.
+            peer: The address under which the connection is counted.
+
+        Raises:
+            StreamError: The refusal that the whole request would get.
+        """
+        if self.check_host is not None:
+            self.check_host(request)
+        permit = OPEN if self.authorize is None else self.authorize(request)
+        if isinstance(permit, Ticket):
+            if not permit.done:
+                return
+            permit = permit.result()
+        if self.limits is not None:
+            self.limits.check_head(request, permit, peer)

@@ -11,7 +11,7 @@ from typing import Final
 from ...errors import Unavailable
 from ...protocol.limits import RETRY_SOON
 from ...protocol.units import KIB
-from .shares import Shares, network_of
+from .shares import Shares
 
 #: Bytes above which a body is large. If the head of a request is reason enough to refuse it, a large body is not received. Otherwise the
 #: large body counts against the share of the client's address. Smaller bodies usually arrive together with their heads.
@@ -91,7 +91,7 @@ class Incoming:
 
     Args:
         budget: the receive budget.
-        address: the client's address, whose share a large body counts against, or None for a client without a share.
+        address: the address whose share a large body counts against, from `network_of`, or None for a client without a share.
 
     Attributes:
         size: number of bytes received so far.
@@ -144,7 +144,5 @@ class Incoming:
 
     def _take_share(self) -> None:
         """Counts a large body against the share of its client's address, except for the bytes that count already."""
-        if not self._shared and self._address is not None:
-            self._address = network_of(self._address)
         self._budget.take_share(self._address, self.size - self._shared)
         self._shared = self.size

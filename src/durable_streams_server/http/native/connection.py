@@ -317,7 +317,7 @@ class Connection(Receiving, Answering):
             StreamError: the refusal.
         """
         if self._answering is None and not self._queue:
-            self._lane.handler.check_head(request)
+            self._lane.handler.check_head(request, self._address)
 
     def _enqueue(self, pending: PendingRequest) -> None:
         """Queues a request. If the budget has no room, refuses the request and ends parsing."""

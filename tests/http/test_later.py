@@ -1,10 +1,10 @@
-"""`answer_when_admitted`: answers a request once the gate has decided on it."""
+"""`answer_later`: answers a request once a ticket is done."""
 
 import pytest
 
 from durable_streams_server.errors import Unauthorized
 from durable_streams_server.http.gate.permit import OPEN, Permit
-from durable_streams_server.http.gate.waiting import answer_when_admitted
+from durable_streams_server.http.later import answer_later
 from durable_streams_server.storage.ticket import Abandoned, Cancelled, Ticket
 
 
@@ -14,7 +14,7 @@ def refuse(error: Exception) -> str:
 
 def test_reply_follows_permit() -> None:
     permit: Ticket[Permit] = Ticket()
-    reply = answer_when_admitted(permit, lambda found: f"admitted {found is OPEN}", refuse)
+    reply = answer_later(permit, lambda found: f"admitted {found is OPEN}", refuse)
     assert not reply.done
     permit.resolve(OPEN)
     assert reply.result() == "admitted True"
@@ -22,7 +22,7 @@ def test_reply_follows_permit() -> None:
 
 def test_reply_waits_for_answer_after_permit() -> None:
     answered: Ticket[str] = Ticket()
-    reply = answer_when_admitted(Ticket.of(OPEN), lambda _: answered, refuse)
+    reply = answer_later(Ticket.of(OPEN), lambda _: answered, refuse)
     assert not reply.done
     answered.resolve("late")
     assert reply.result() == "late"
@@ -30,7 +30,7 @@ def test_reply_waits_for_answer_after_permit() -> None:
 
 def test_refused_permit_becomes_reply() -> None:
     permit: Ticket[Permit] = Ticket()
-    reply = answer_when_admitted(permit, lambda _: pytest.fail("was answered"), refuse)
+    reply = answer_later(permit, lambda _: pytest.fail("was answered"), refuse)
     permit.fail(Unauthorized("no token"))
     assert reply.result() == "refused: no token"
 
@@ -39,9 +39,7 @@ def test_failed_answer_becomes_refusal() -> None:
     def answer(_: Permit) -> str:
         raise Unauthorized("changed its mind")
 
-    assert answer_when_admitted(Ticket.of(OPEN), answer, refuse).result() == (
-        "refused: changed its mind"
-    )
+    assert answer_later(Ticket.of(OPEN), answer, refuse).result() == ("refused: changed its mind")
 
 
 @pytest.mark.parametrize("after_permit", [False, True])
@@ -50,12 +48,12 @@ def test_abandoned_request_gets_no_reply(after_permit: bool) -> None:
     permit: Ticket[Permit] = Ticket.of(OPEN) if after_permit else Ticket.failed(abandoned)
     failed: Ticket[str] = Ticket.failed(abandoned)
     with pytest.raises(Abandoned):
-        answer_when_admitted(permit, lambda _: failed, refuse).result()
+        answer_later(permit, lambda _: failed, refuse).result()
 
 
 def test_cancelled_reply_cancels_permit() -> None:
     permit: Ticket[Permit] = Ticket()
-    reply = answer_when_admitted(permit, lambda _: pytest.fail("was answered"), refuse)
+    reply = answer_later(permit, lambda _: pytest.fail("was answered"), refuse)
     reply.cancel()
     with pytest.raises(Cancelled):
         permit.result()
@@ -66,7 +64,7 @@ def test_cancelled_reply_cancels_permit() -> None:
 
 def test_cancelled_reply_cancels_answer() -> None:
     answered: Ticket[str] = Ticket()
-    reply = answer_when_admitted(Ticket.of(OPEN), lambda _: answered, refuse)
+    reply = answer_later(Ticket.of(OPEN), lambda _: answered, refuse)
     reply.cancel()
     with pytest.raises(Cancelled):
         answered.result()

@@ -1,32 +1,32 @@
-"""Answers a request once the gate has decided on it, if the decision has to wait, for example until keys are fetched."""
+"""Answers a request once a ticket is done: that of the gate's decision, or that of what the request asks for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TypeVar
 
-from ...storage.ticket import Abandoned, Ticket
-from .permit import Permit
+from ..storage.ticket import Abandoned, Ticket
 
+T = TypeVar("T")
 R = TypeVar("R")
 
 
-def answer_when_admitted(
-    permit: Ticket[Permit],
-    answer: Callable[[Permit], R | Ticket[R]],
+def answer_later(
+    ticket: Ticket[T],
+    answer: Callable[[T], R | Ticket[R]],
     refuse: Callable[[Exception], R],
 ) -> Ticket[R]:
-    """Returns a ticket for the reply to a request whose permit is not decided yet.
+    """Returns a ticket for the reply to a request that waits for another ticket.
 
     Args:
-        permit: The ticket for the permit. It is cancelled if the returned ticket is.
-        answer: Returns the reply to the admitted request, or a ticket for the reply.
-        refuse: Returns the reply to the refused request.
+        ticket: What the reply waits for. It is cancelled if the returned ticket is.
+        answer: Returns the reply that follows from the value of the ticket, or a ticket for the reply.
+        refuse: Returns the reply that follows from an error of the ticket or of `answer`.
     """
     reply: Ticket[R] = Ticket()
-    reply.on_cancel(permit.cancel)
+    reply.on_cancel(ticket.cancel)
 
-    def finish(done: Ticket[Permit]) -> None:
+    def finish(done: Ticket[T]) -> None:
         if reply.done:
             return
         try:
@@ -50,5 +50,5 @@ def answer_when_admitted(
         except Exception as error:
             reply.fail(error)
 
-    permit.add_callback(finish)
+    ticket.add_callback(finish)
     return reply
