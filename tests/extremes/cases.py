@@ -27,6 +27,7 @@ WRITE_HEADERS: Final = [
     b"if-match",
     b"if-none-match",
     b"forwarded",
+    b"x-forwarded-for",
     b"x-forwarded-proto",
 ]
 FORK_HEADERS: Final = [b"stream-forked-from", b"stream-fork-offset", b"stream-fork-sub-offset"]

@@ -18,6 +18,7 @@ from ..protocol.names import (
     IF_NONE_MATCH,
     SINGLETONS,
     TRANSFER_ENCODING,
+    X_FORWARDED_FOR,
     X_FORWARDED_PROTO,
 )
 
@@ -29,7 +30,15 @@ _NONE: Final[frozenset[bytes]] = frozenset()
 UNROUTED: Final = 0
 #: Headers whose values are lists. If such a header is sent in several lines, the lines are joined (RFC 9110, 5.3).
 LISTS: Final = frozenset(
-    {ACCEPT_ENCODING, CONTENT_ENCODING, FORWARDED, IF_MATCH, IF_NONE_MATCH, X_FORWARDED_PROTO}
+    {
+        ACCEPT_ENCODING,
+        CONTENT_ENCODING,
+        FORWARDED,
+        IF_MATCH,
+        IF_NONE_MATCH,
+        X_FORWARDED_FOR,
+        X_FORWARDED_PROTO,
+    }
 )
 
 

@@ -47,7 +47,13 @@ class AsgiClient:
             store.create(A, "text/plain")
             app = create_app(store=store, long_poll_timeout=0.3)
         self.app = app
-        config = uvicorn.Config(self.app, lifespan="off", log_config=None, root_path=root_path)
+        config = uvicorn.Config(
+            self.app,
+            lifespan="off",
+            log_config=None,
+            root_path=root_path,
+            proxy_headers=False,  # as `Server` does
+        )
         config.load()
         self.admission = admission or Admission(True, most, limit=1024)
         connect = protocol_of(self.app, timeouts, self.admission)

@@ -75,6 +75,7 @@ def test_repeated_requests_without_body_are_parsed_at_most_twice(lane: Lane) -> 
         request("GET", "/a", "Upgrade: h2c", "Connection: upgrade"),
         request("GET", "/a", "Expect: 100-continue"),
         request("GET", "/a", "X-Forwarded-Proto: https"),
+        request("GET", "/a", "X-Forwarded-For: 203.0.113.9"),
         request("GET", "/a", "Forwarded: proto=https"),
         request("GET", "/a", f"X: {'y' * LONGEST}"),
         request("GET", "/a", *(f"X{number}: y" for number in range(30))),
@@ -234,6 +235,7 @@ PIECES = [
     request("GET", "/a", "Content-Length: 3"),  # the following octets are its body
     request("GET", "/a", "Host: again"),
     request("GET", "/a", "X-Forwarded-Proto: https"),
+    request("GET", "/a", "X-Forwarded-For: 203.0.113.9"),
     post(b"hello"),
     post(b"hello"),
     post(b"other"),

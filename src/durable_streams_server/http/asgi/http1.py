@@ -12,24 +12,20 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.protocols.utils import is_ssl
 
 from ...errors import BadRequest, Header, RequestTimeout, StreamError
-from ...protocol.forwarding import first_scheme
 from ...protocol.hosts import is_host
-from ...protocol.names import FORWARDED, HOST, X_FORWARDED_PROTO
+from ...protocol.names import HOST
 from ...protocol.units import KIB
 from .. import wire
 from ..limits.admission import Admission, handle_of
-from ..limits.shares import address_of
 from ..limits.timeouts import Timeouts
 from ..limits.unsent import UnsentTimer
-from ..proxies import is_trusted
-from ..request import NO_REQUEST, index_headers
+from ..request import NO_REQUEST
 from ..request_target import split_target
 from .application import DurableStreamsApp
+from .forwarded import describe_client
 
 #: Bytes that may wait in the write buffer of a socket before the writer must wait.
 _UNSENT: Final = 16 * KIB
-#: Headers in which a proxy names the scheme that the client used.
-_OF_PROXIES: Final = (X_FORWARDED_PROTO, FORWARDED)
 
 
 def protocol_of(
@@ -86,13 +82,14 @@ class Http1Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # asyncio calls it with this type
         """Starts the connection, or refuses it."""
-        address = address_of(transport)
+        peer = transport.get_extra_info("peername")
+        address = self._admission.proxies.counted_address(peer)
         handle = handle_of(transport)
         refusal = self._admission.admit(len(self.connections), handle, address)
         if refusal is None:
             self._address = address
         super().connection_made(transport)
-        self._is_trusted = is_trusted(transport)
+        self._is_trusted = self._admission.proxies.trusts(peer)
         transport.set_write_buffer_limits(high=_UNSENT)
         if refusal is None:
             self._timer = self.loop.call_later(self._timeouts.idle, self._head_is_late)
@@ -157,27 +154,16 @@ class Http1Connection(HttpToolsProtocol):
         super().resume_writing()
 
     def on_headers_complete(self) -> None:
-        """Starts a request. The host comes from an absolute URL in the request line, and the scheme from the headers of a trusted proxy."""
+        """Starts a request. The host comes from an absolute URL in the request line, and the client from the headers of a trusted proxy."""
         if self.url[:1] != b"/":
             *_, authority = split_target(self.url)
             if authority is not None:
                 self.headers[:] = [
                     _with_authority(name, value, authority) for name, value in self.headers
                 ]
-        if self._is_trusted and any(name in _OF_PROXIES for name, _ in self.headers):
-            self._set_forwarded_scheme()
+        if self._is_trusted:
+            describe_client(self.scope, self.headers, self._admission.proxies)
         super().on_headers_complete()
-
-    def _set_forwarded_scheme(self) -> None:
-        """Sets the scheme of the request from the headers of proxies.
-
-        X-Forwarded-Proto is then removed, because uvicorn would read a different scheme from it.
-        """
-        said, _, _ = index_headers(pair for pair in self.headers if pair[0] in _OF_PROXIES)
-        scheme = first_scheme(said)
-        if scheme is not None:
-            self.scope["scheme"] = scheme
-        self.headers[:] = [pair for pair in self.headers if pair[0] != X_FORWARDED_PROTO]
 
     def _in_head(self) -> bool:
         """Returns whether a head is incomplete. uvicorn creates its scope with the first byte and adds the method at the end."""

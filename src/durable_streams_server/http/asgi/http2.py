@@ -27,12 +27,12 @@ from uvicorn.protocols.http.zttp_h2_impl import RequestResponseCycle, ZttpH2Prot
 from ...errors import BadRequest, StreamError
 from ...protocol.units import KIB
 from ..limits.admission import Admission, handle_of
-from ..limits.shares import address_of
 from ..limits.timeouts import Timeouts
 from ..limits.unsent import UnsentTimer
 from ..native.lane import Lane
 from ..request import NO_REQUEST
 from .application import DurableStreamsApp
+from .forwarded import describe_client
 from .receiving import Receive, Scope
 from .sending import Message, Send, start_message
 
@@ -97,6 +97,7 @@ class Http2Connection(ZttpH2Protocol):
         self._lane = lane
         self._address: str | None = None
         self._is_admitted = False
+        self._is_trusted = False  # whether the peer is a proxy whose headers are believed
         self._place_is_taken = False  # whether a running stream is counted as the connection
         self._refusal: StreamError | None = None  # why the connection itself was refused
         #: The streams that wait for their windows.
@@ -111,7 +112,9 @@ class Http2Connection(ZttpH2Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # asyncio calls it with this type
         """Starts the connection, or refuses it."""
-        address = address_of(transport)
+        peer = transport.get_extra_info("peername")
+        address = self._admission.proxies.counted_address(peer)
+        self._is_trusted = self._admission.proxies.trusts(peer)
         others = len(self.connections)
         self._refusal = self._admission.admit(others, handle_of(transport), address)
         if self._refusal is None:
@@ -251,6 +254,8 @@ class Http2Connection(ZttpH2Protocol):
                 self._end(cycle)
                 return
         self._place_is_taken = True
+        if self._is_trusted:
+            describe_client(scope, scope["headers"], self._admission.proxies)
         try:
             await self._application(scope, receive, functools.partial(self._send, cycle, send))
         finally:

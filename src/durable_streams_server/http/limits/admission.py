@@ -14,6 +14,7 @@ from ...errors import Unavailable
 from ...log import log as _log
 from ...protocol.limits import RETRY_SOON
 from ...storage.files.logs import MAX_OPEN
+from ..proxies import TrustedProxies
 from .log_rate import LogRate
 from .shares import Shares
 
@@ -64,9 +65,11 @@ class Admission:
         limit: maximum number of file handles of the process. The default is the system's limit.
         clock: returns monotonic time in seconds, which limits log messages.
         per_address: maximum number of open connections of one address. The default is half of `max_connections`.
+        proxies: the trusted proxies.
 
     Attributes:
         max_connections: maximum number of open connections.
+        proxies: the trusted proxies, whose connections are not counted by address.
 
     Raises:
         ValueError: `max_connections` leaves too few file handles for the store, or `per_address` is below 1.
@@ -79,7 +82,9 @@ class Admission:
         limit: int | None = None,
         clock: Callable[[], float] = time.monotonic,
         per_address: int | None = None,
+        proxies: TrustedProxies | None = None,
     ) -> None:
+        self.proxies = proxies or TrustedProxies()
         self._limit = handle_limit() if limit is None else limit
         most = most_connections(self._limit, on_files)
         if max_connections is not None and not 1 <= max_connections <= most:
@@ -121,7 +126,7 @@ class Admission:
             connections: number of open connections.
             handle: number of the new connection's file handle. The system assigns the lowest free number, so every lower one is in
                 use, perhaps by something that is not counted here, such as a TLS handshake or a file of the host program.
-            address: the client's address from `address_of`.
+            address: the client's address from `TrustedProxies.counted_address`.
         """
         if not self._has_room(connections, handle):
             self._log_full(connections)
@@ -150,7 +155,7 @@ class Admission:
 
         Args:
             connections: number of open connections.
-            address: the client's address from `address_of`.
+            address: the client's address from `TrustedProxies.counted_address`.
         """
         refusal = self.admit(connections, 0, address)
         if refusal is None:
@@ -171,7 +176,7 @@ class Admission:
         Args:
             others: number of open connections and handshakes.
             handle: number of the socket's file handle.
-            address: the client's address from `address_of_peer`.
+            address: the client's address from `TrustedProxies.counted_address`.
         """
         if not self._has_room(others - TO_BE_REFUSED, handle):
             self._log_full(others)

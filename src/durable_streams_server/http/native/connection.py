@@ -18,9 +18,8 @@ from ...storage.ticket import Abandoned, Cancelled, Ticket
 from ...streams.turns import WRITES_AT_ONCE
 from .. import wire
 from ..limits.admission import handle_of
-from ..limits.shares import address_of
+from ..limits.shares import address_of_peer
 from ..observing.observer import LiveRead
-from ..proxies import is_trusted
 from ..replies import Reply
 from ..request import Request
 from .answering import MAX_UNSENT, Answering
@@ -103,12 +102,15 @@ class Connection(Receiving, Answering):
         self.transport.set_write_buffer_limits(high=MAX_UNSENT, low=0)
         if transport.get_extra_info("sslcontext") is not None:
             self._scheme = "https"
-        trusted = is_trusted(transport)
-        address = address_of(transport)
-        self._parser = Parser(
-            self._lane, self._scheme, trusted, self._begin_or_queue, self._check_head, address
-        )
         lane = self._lane
+        proxies = lane.admission.proxies
+        name = transport.get_extra_info("peername")
+        peer = self._peer = address_of_peer(name)
+        trusted = proxies.trusts(name)
+        self._parser = Parser(
+            lane, self._scheme, trusted, self._begin_or_queue, self._check_head, peer
+        )
+        address = proxies.counted_address(name)
         refusal = lane.admission.admit(len(lane.connections), handle_of(transport), address)
         if refusal is None:
             self._address = address
@@ -317,7 +319,7 @@ class Connection(Receiving, Answering):
             StreamError: the refusal.
         """
         if self._answering is None and not self._queue:
-            self._lane.handler.check_head(request, self._address)
+            self._lane.handler.check_head(request, self._peer)
 
     def _enqueue(self, pending: PendingRequest) -> None:
         """Queues a request. If the budget has no room, refuses the request and ends parsing."""
@@ -346,7 +348,7 @@ class Connection(Receiving, Answering):
             self._send(pending, lane.handler.refuse(request, pending.refusal))
             return
         lane.observer.received += len(request.body)
-        answer = lane.handler.handle(request, self._on_events_ready, self._address)
+        answer = lane.handler.handle(request, self._on_events_ready, self._peer)
         request.body = b""
         if isinstance(answer, Ticket):
             self._ticket = answer

@@ -12,13 +12,12 @@ import msgspec
 
 from ...protocol.names import (
     CONTENT_LENGTH,
-    FORWARDED,
     PRODUCER_SEQ,
     TRANSFER_ENCODING,
-    X_FORWARDED_PROTO,
 )
 from ...protocol.units import KIB
 from ..observing.routes import route_of
+from ..proxies import FORWARDING_HEADERS
 from ..repeats import Repeats
 from ..request import KnownHead, Request
 
@@ -30,9 +29,7 @@ _LONGEST_HEAD: Final = KIB  # maximum octets of a head that is kept
 _KNOWN: Final = 4096  # maximum number of kept heads, each of which takes 8 KiB or less
 _MOST_HEADERS: Final = 24  # maximum number of headers of a head that is kept
 #: A request with one of these headers is never kept, because its meaning depends on the octets after the head or on the peer.
-_EXCLUDED: Final = frozenset(
-    (TRANSFER_ENCODING, b"upgrade", b"expect", X_FORWARDED_PROTO, FORWARDED)
-)
+_EXCLUDED: Final = FORWARDING_HEADERS.union((TRANSFER_ENCODING, b"upgrade", b"expect"))
 
 
 class KnownRequests:

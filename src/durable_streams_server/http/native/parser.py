@@ -11,12 +11,12 @@ import httptools
 import msgspec
 
 from ...errors import BadRequest, HeadersTooLarge, StreamError, UriTooLong
-from ...protocol.forwarding import first_scheme
 from ...protocol.hosts import check_host
 from ...protocol.limits import MAX_HEADER_BYTES, MAX_HEADER_COUNT, MAX_URL_BYTES
-from ...protocol.names import FORWARDED, HOST, PRODUCER_SEQ, X_FORWARDED_PROTO
+from ...protocol.names import HOST, PRODUCER_SEQ
 from ...protocol.units import KIB
 from ..limits.budget import LARGE_BODY, Incoming
+from ..proxies import FORWARDING_HEADERS
 from ..request import NO_REQUEST, Request, join_lists, too_large
 from ..request_target import split_target
 from .framing import check_old_version, expects_continue, head_with_same_framing
@@ -48,10 +48,10 @@ class Parser:
     Args:
         lane: the state that all connections share, with the limits and the receive budget.
         scheme: the scheme of the connection, `http` or `https`.
-        trusted: whether the peer may name another scheme, as a proxy on this machine may.
+        trusted: whether the peer is a trusted proxy, whose headers describe the client.
         on_request: called with each whole request, and once with a refusal if octets cannot be parsed.
         check_head: called with the head of a request with a large body. Raises an error if the head alone is enough to refuse the request.
-        address: the client's address, whose share large bodies count against, or None for a client without a share.
+        address: the peer's address, whose share large bodies count against if no trusted proxy names the client, or None.
 
     Attributes:
         request: the request whose body is being received, or None.
@@ -283,8 +283,8 @@ class Parser:
             self._header_bytes,
             self._scheme,
         )
-        if self._trusted and (X_FORWARDED_PROTO in headers or FORWARDED in headers):
-            request.scheme = first_scheme(headers) or self._scheme
+        if self._trusted and not FORWARDING_HEADERS.isdisjoint(headers):
+            self._lane.admission.proxies.describe(request)
         if self._head_taken:
             self._lane.budget.give_back(self._head_taken)
             self._head_taken = 0
@@ -376,16 +376,16 @@ class Parser:
         Raises:
             StreamError: the head alone is enough to refuse the request, or the budget has no room for the part.
         """
-        incoming = self._incoming
+        request, incoming = self.request, self._incoming
         if incoming is None:
-            incoming = self._incoming = Incoming(self._lane.budget, self._address)
+            client = request.client if request else None
+            incoming = self._incoming = Incoming(self._lane.budget, client or self._address)
             self._lane.budget.give_back(self._taken)
             self._taken = 0
             incoming.add(self._body)
             self._body = b""
         was_small = incoming.size <= LARGE_BODY
         incoming.add(part)
-        request = self.request
         if was_small and incoming.size > LARGE_BODY and request and request.declared is None:
             self._check_head(request)
 

@@ -52,6 +52,7 @@ class ConnectionState(asyncio.BufferedProtocol):
         "_lane",
         "_page_bytes",
         "_parser",
+        "_peer",
         "_phase",
         "_queue",
         "_received_eof",
@@ -73,6 +74,7 @@ class ConnectionState(asyncio.BufferedProtocol):
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)  # also None until then
         self._scheme = "http"
         self._address: str | None = None  # the address that admission counted, or None
+        self._peer: str | None = None  # the address of the peer, or None for a Unix socket
 
         self._phase = _CLOSED
         self._deadline = 0.0  # loop time at which the phase has lasted too long

@@ -15,7 +15,6 @@ from typing import Any, Final
 
 from ...log import log as _log
 from ..limits.admission import Admission
-from ..limits.shares import address_of_peer
 from .accept_errors import AcceptErrors
 
 _HANDSHAKE: Final = (
@@ -82,7 +81,7 @@ class TlsListener:
             except OSError as error:
                 self._pause(error)
                 return
-            self._begin_handshake(client, address_of_peer(peer))
+            self._begin_handshake(client, self._admission.proxies.counted_address(peer))
 
     def _begin_handshake(self, client: socket.socket, address: str | None) -> None:
         """Begins the handshake of a client, or closes its socket if admission refuses it."""

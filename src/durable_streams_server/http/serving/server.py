@@ -82,6 +82,7 @@ class Server(uvicorn.Server):
             access_log=False,
             lifespan="on",
             server_header=False,
+            proxy_headers=False,  # because the connections read the headers of trusted proxies
             timeout_keep_alive=_KEEP_ALIVE,
             backlog=BACKLOG,
             log_config=None,
@@ -113,12 +114,6 @@ class Server(uvicorn.Server):
         with super().capture_signals(), self._capture_hangup():
             yield
             self._captured_signals.clear()  # so that uvicorn does not raise them again, and a clean stop exits with 0
-
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serves until a stop is requested."""
-        if any(_is_unix(each) for each in sockets or ()):
-            self.config.forwarded_allow_ips = "*"  # because every peer is on this machine
-        await super().serve(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begins to accept connections."""
@@ -232,8 +227,3 @@ def _has_terminal() -> bool:
         return os.isatty(0)
     except OSError:
         return False
-
-
-def _is_unix(listening: socket.socket) -> bool:
-    """Returns whether a socket is a Unix socket."""
-    return listening.family == getattr(socket, "AF_UNIX", None)
