@@ -61,6 +61,7 @@ def serve(loaded: Loaded) -> None:
             not settings.memory,
             settings.max_connections,
             per_address=settings.max_connections_per_address,
+            proxies=settings.trusted_proxies(),
         )
         listening = (
             UnixSocket(settings.uds) if settings.uds else listen(settings.host, settings.port)
@@ -113,6 +114,7 @@ def _create_app(store: _Store, settings: Settings) -> DurableStreamsApp:
         body_timeout=settings.body_timeout,
         public_url=settings.public_url,
         webhook_policy=settings.webhook_policy(),
+        limits=settings.client_limits(),
     )
 
 

@@ -19,7 +19,10 @@ TEXTS: dict[str, str] = {
     "cors_origin": "https://app.example",
     "webhook_allow": "hooks.example.com",
     "webhook_deny": "10.0.0.0/8",
+    "trusted_proxy": "unix",
 }
+#: A second valid value of settings that may be repeated, other than the name of a host.
+LAST_TEXTS: dict[str, str] = {"trusted_proxy": "10.0.0.0/8"}
 #: Invalid values of such settings. An empty text is invalid for the others.
 BAD_TEXTS: dict[str, str] = {
     "stream_root": "/a/../b",
@@ -44,7 +47,8 @@ def good(setting: Setting) -> Any:
     if isinstance(kind, click.FloatRange):
         return 7.5
     text = TEXTS.get(setting.name, setting.example)
-    return (text, "last.example") if setting.multiple else text
+    last = LAST_TEXTS.get(setting.name, "last.example")
+    return (text, last) if setting.multiple else text
 
 
 def bad(setting: Setting) -> list[str]:

@@ -59,7 +59,7 @@ class Limits(Topic):
     max_connections_per_address: int | None = setting(
         None,
         "Connections that one client address, or one /64 network of IPv6, may have open at once; past it, 503. "
-        "Behind a proxy all clients share its address: set it to --max-connections there.",
+        "Connections of a --trusted-proxy do not count.",
         kind=click.IntRange(min=1),
         metavar="COUNT",
         unset="half of --max-connections",

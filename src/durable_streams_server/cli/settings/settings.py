@@ -11,6 +11,7 @@ from ...protocol.units import MIB
 from ...storage.files.wal_sizes import DEFAULT_SIZE, size_for
 from ...subscriptions.addresses import WebhookPolicy
 from .browsers import Browsers
+from .clients import Clients
 from .definition import Setting, Topic, options_of
 from .limits import Limits
 from .listening import Listening
@@ -26,6 +27,7 @@ TOPICS: Final[Mapping[str, type[Topic]]] = {
     "Streams": Streams,
     "Reads": Reads,
     "Limits": Limits,
+    "Clients": Clients,
     "Browsers": Browsers,
     "Webhooks": Webhooks,
     "Process": Process,
@@ -39,7 +41,7 @@ ALL: Final = tuple(option for options in OPTIONS.values() for option in options)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings(Listening, Streams, Reads, Limits, Browsers, Webhooks, Process):
+class Settings(Listening, Streams, Reads, Limits, Clients, Browsers, Webhooks, Process):
     """The values of all settings. Without arguments, every setting has its default."""
 
     def check(self, sources: Sources) -> None:
