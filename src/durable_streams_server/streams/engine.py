@@ -34,6 +34,7 @@ from .long_poll import PendingLongPoll
 from .options import EngineOptions
 from .reader import Reader, position_at
 from .tails import Group, Tails, Waiter
+from .term import Term
 from .turns import Turns
 
 C = TypeVar("C", Append, Create)
@@ -209,25 +210,33 @@ class Engine:
 
         return self.store.find(read.path).then(check)
 
-    def long_poll(self, read: Read) -> Ticket[Page]:
-        """Reads one page, and waits for data if the offset is at the tail. Cancelling the ticket ends the wait."""
+    def long_poll(self, read: Read, term: Term | None = None) -> Ticket[Page]:
+        """Reads one page, and waits for data if the offset is at the tail. Cancelling the ticket ends the wait.
+
+        Args:
+            read: the stream and the offset.
+            term: how long the wait may last at most.
+        """
 
         def begin(place: tuple[StreamState, int]) -> Ticket[Page]:
-            pending = PendingLongPoll(self, *place)
+            pending = PendingLongPoll(self, *place, term)
             pending.wake()
             return pending.ticket
 
         return self.locate(read).then(begin)
 
-    def events(self, read: Read, on_ready: Callable[[], None]) -> Ticket[EventStream]:
+    def events(
+        self, read: Read, on_ready: Callable[[], None], term: Term | None = None
+    ) -> Ticket[EventStream]:
         """Opens an event stream. The caller must close it.
 
         Args:
             read: the stream, the offset and the client's cursor.
             on_ready: called when the event stream may have new data.
+            term: how long the event stream may last at most.
         """
         return self.locate(read).then(
-            lambda place: Ticket.of(EventStream(self, *place, read.cursor, on_ready))
+            lambda place: Ticket.of(EventStream(self, *place, read.cursor, on_ready, term))
         )
 
     def subscribe(self, state: StreamState, waiter: Waiter) -> Group:

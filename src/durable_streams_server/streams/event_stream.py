@@ -17,6 +17,7 @@ from ..protocol.state import StreamState
 from ..storage.ticket import Ticket
 from .live_reads import LiveReads
 from .tails import SharedEvent
+from .term import Term
 
 #: Number of pieces that one event stream may send in one turn of the loop. Sending them takes about half a millisecond.
 PULLS: Final = 8
@@ -39,6 +40,8 @@ class EventStream:
         position: the byte position at which the first event starts.
         cursor: the CDN cursor that the client sent, or None.
         on_ready: called when `pull` may have new bytes. It must not raise.
+        term: how long the event stream may last, or None if it may reach its maximum age. It ends with a control event, even if the
+            reader is behind.
 
     Attributes:
         holder: the large run of bytes that the next pieces are part of, or None. The owner must keep a reference to it until the client
@@ -64,6 +67,8 @@ class EventStream:
         "_seen_tail",
         "_state",
         "_stop",
+        "_term",
+        "_term_is_over",
         "_timer",
         "_waits",
         "holder",
@@ -78,6 +83,7 @@ class EventStream:
         position: int,
         cursor: str | None,
         on_ready: Callable[[], None],
+        term: Term | None = None,
     ) -> None:
         self._engine = engine
         self._state = state
@@ -93,10 +99,13 @@ class EventStream:
         self.on_close: Callable[[], None] | None = None
         self._failure: BaseException | None = None
         self._loading = self._opened = self._stop = self._keep_alive_due = False
+        self._term, self._term_is_over = term, False
         self._waits = False  # whether the reader is at the tail and has been sent everything
         loop = asyncio.get_running_loop()
         # A random age keeps clients that connected together, as after a restart, from reconnecting together for ever.
         age = engine.options.sse_max_age * (1 - _AGE_VARIES * engine.random())
+        if term is not None:
+            age = term.seconds_left(engine.clock.wall(), age)
         self._ends_at = loop.time() + age
         self._group = engine.subscribe(state, self)
         self._timer = loop.call_later(self._next_timer(loop.time()), self._on_timer)
@@ -145,6 +154,8 @@ class EventStream:
             self._pieces = self.holder = None
         if self._failure is not None:
             raise self._failure
+        if self._term_is_over:  # also if a page has been loaded meanwhile
+            return Signal.END if self._stop else self._last_bytes()
         if self.page is not None:
             page, self.page = self.page, None
             return self._event(page)
@@ -273,10 +284,14 @@ class EventStream:
         """Returns a keep-alive comment, or a last control event if the event stream has reached its maximum age or the server is stopping."""
         self._keep_alive_due = False
         if self._engine.stopping or self._is_expired():
-            self._stop = True
-            up_to_date = self._position == self._state.visible_tail
-            return self._control(self._position, up_to_date, closed=False)
+            return self._last_bytes()
         return sse.KEEP_ALIVE
+
+    def _last_bytes(self) -> bytes:
+        """Returns a last control event, after which the body is complete."""
+        self._stop = True
+        up_to_date = self._position == self._state.visible_tail
+        return self._control(self._position, up_to_date, closed=False)
 
     def _is_expired(self) -> bool:
         return asyncio.get_running_loop().time() >= self._ends_at
@@ -289,7 +304,10 @@ class EventStream:
         now = loop.time()
         self._waits = False
         self._keep_alive_due = True  # `_idle_bytes` then returns a comment or the last event
-        if now < self._ends_at:
+        term = self._term
+        if term is not None:
+            self._term_is_over = now >= self._ends_at or term.is_over
+        if now < self._ends_at and not self._term_is_over:
             self._timer = loop.call_later(self._next_timer(now), self._on_timer)
         self._on_ready()
 

@@ -2,31 +2,44 @@
 
 import asyncio
 
+from ..errors import Unauthorized
 from ..protocol.existing import require_visible
 from ..protocol.page import Page
 from ..protocol.state import StreamState
 from ..storage.ticket import Ticket
 from .live_reads import LiveReads
+from .term import Term
 
 
 class PendingLongPoll:
     """A long-poll that waits at the tail of a stream.
 
+    Args:
+        engine: the engine that the stream belongs to.
+        state: the stream.
+        position: the byte position at which it waits.
+        term: how long it may wait, or None if it may wait until its timeout.
+
     Attributes:
         ticket: resolves with the next page. The page is empty if the timeout has expired or the stream is closed. The ticket fails with
-            NotFound or Gone if the stream is deleted meanwhile.
+            NotFound or Gone if the stream is deleted meanwhile, and with Unauthorized if the client may no longer read it.
     """
 
-    __slots__ = ("_engine", "_position", "_state", "_timer", "ticket")
+    __slots__ = ("_engine", "_position", "_state", "_term", "_timer", "ticket")
 
-    def __init__(self, engine: LiveReads, state: StreamState, position: int) -> None:
+    def __init__(
+        self, engine: LiveReads, state: StreamState, position: int, term: Term | None = None
+    ) -> None:
         self._engine = engine
         self._state = state
         self._position = position
+        self._term = term
         self.ticket: Ticket[Page] = Ticket()
         self.ticket.on_cancel(self._stop_waiting)
         engine.subscribe(state, self)
         timeout = engine.options.long_poll_timeout
+        if term is not None:
+            timeout = term.seconds_left(engine.clock.wall(), timeout)
         self._timer = asyncio.get_running_loop().call_later(timeout, self._answer)
 
     @property
@@ -53,6 +66,9 @@ class PendingLongPoll:
 
     def _answer(self) -> None:
         self._stop_waiting()
+        if self._term is not None and self._term.is_over:
+            self.ticket.fail(Unauthorized("the token is no longer valid"))
+            return
         page = self._engine.reader.page(self._state, self._position, self._engine.options.page_size)
         page.add_callback(self._resolve)
 
