@@ -15,6 +15,16 @@ def test_limits_are_read_when_they_are_shown_and_sorted_by_name() -> None:
     ]
 
 
+def test_refusals_are_read_when_they_are_shown_and_sorted_by_name() -> None:
+    table = LimitTable()
+    refused = [1]
+    table.add_refusals("rate", lambda: refused[0])
+    table.add_refusals("appends", lambda: 3)
+    refused[0] = 2
+    assert table.refusals == [("appends", 3), ("rate", 2)]
+    assert list(table) == []
+
+
 def test_limit_with_the_same_name_is_replaced() -> None:
     table = LimitTable()
     table.add("streams", lambda: 10, lambda: 1)

@@ -2,8 +2,15 @@
 
 from pathlib import Path
 
+import pytest
+
 from durable_streams_server import FileBackedStreamStore, StreamStore, create_app
+from durable_streams_server.errors import TooManyRequests
 from durable_streams_server.http.asgi.application import DurableStreamsApp
+from durable_streams_server.http.limits.live_readers import LiveReaders
+from durable_streams_server.http.limits.rates import MAX_RATED_CLIENTS, Rates
+from durable_streams_server.http.observing.limit_table import LimitTable
+from durable_streams_server.http.observing.own_limits import add_client_limits
 from durable_streams_server.http.serving.server import Server
 from durable_streams_server.storage.files.limits import STANDARD
 from durable_streams_server.storage.files.wal_sizes import MIN_SIZE
@@ -19,11 +26,11 @@ async def test_budgets_and_deliveries_are_shown_for_every_store() -> None:
     app = create_app(store=StreamStore(), max_body=MIB, max_in_flight=2 * MIB, max_unsent=3 * MIB)
     app.budget.take(5)
     app.engine.sending.held = 7
-    assert limits_of(app) == {
-        "in_flight_bytes": (2 * MIB, 5),
-        "unsent_bytes": (3 * MIB, 7),
-        "deliveries": (512, 0),
-    }
+    found = limits_of(app)
+    assert found["in_flight_bytes"] == (2 * MIB, 5)
+    assert found["unsent_bytes"] == (3 * MIB, 7)
+    assert found["deliveries"] == (512, 0)
+    assert "wal_bytes" not in found
 
 
 async def test_limits_of_the_file_store_are_shown_with_their_use(tmp_path: Path) -> None:
@@ -52,3 +59,25 @@ async def test_server_adds_its_connections() -> None:
     server.server_state.connections.add(object())  # type: ignore[arg-type]  # only counted here
     server._admission.admit_stream(1, None)
     assert limits_of(app)["connections"][1] == 2
+
+
+def test_limits_of_clients_are_shown_with_the_client_that_uses_most() -> None:
+    table, readers = LimitTable(), LiveReaders(10, 3, 2)
+    rates = Rates(1, None, lambda: 0)
+    add_client_limits(table, readers, rates)
+    for path, client in (("/a", "x"), ("/a", "y"), ("/a", "z"), ("/b", "x")):
+        readers.take(path, client)
+    with pytest.raises(TooManyRequests):
+        readers.take("/a", "x")
+    assert {name: (limit(), used()) for name, limit, used in table} == {
+        "live_readers": (10, 4),
+        "live_readers_of_one_stream": (3, 3),
+        "live_readers_of_one_client": (2, 2),
+        "rated_clients": (MAX_RATED_CLIENTS, 0),
+    }
+    rates.appends_refused, rates.octets_refused = 5, 6
+    assert table.refusals == [
+        ("appends_per_second", 5),
+        ("bytes_per_second", 6),
+        ("live_readers", 1),
+    ]

@@ -32,7 +32,7 @@ from ..observing.lag import LoopLag
 from ..observing.limit_table import LimitTable
 from ..observing.metrics import Metrics
 from ..observing.observer import LiveRead, Observer
-from ..observing.own_limits import add_own_limits
+from ..observing.own_limits import add_client_limits, add_own_limits
 from ..observing.snapshot import Snapshot, take_snapshot
 from ..options import HandlerOptions
 from ..read_only import ReadOnlyHandler
@@ -123,6 +123,7 @@ class DurableStreamsApp:
         )
         self._receive_body = receiver.receive
         add_own_limits(self.limits, self.engine, self.service, self.budget)
+        add_client_limits(self.limits, self.handler.live_readers, self.rates)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one ASGI scope: a lifespan, an HTTP request, or a WebSocket, which is closed."""

@@ -127,6 +127,9 @@ DELIVERIES_WAITING: Final = _family(
 
 LIMIT: Final = _family("gauge", "limit", "The value of a limit.", "name")
 LIMIT_USED: Final = _family("gauge", "limit_used", "How much of a limit is in use.", "name")
+LIMIT_REFUSALS: Final = _family(
+    "counter", "limit_refusals_total", "Requests that a limit of clients has refused.", "name"
+)
 BUILD_INFO: Final = _family(
     "gauge", "build_info", "Always 1. The label has the version.", "version"
 )

@@ -25,10 +25,20 @@ class LimitTable:
 
     def __init__(self) -> None:
         self._limits: dict[str, LimitInUse] = {}
+        self._refusals: dict[str, Callable[[], int]] = {}
 
     def add(self, name: str, limit: Callable[[], float], used: Callable[[], float]) -> None:
         """Adds a limit, or replaces the one with this name. For arguments see `LimitInUse`."""
         self._limits[name] = LimitInUse(name, limit, used)
+
+    def add_refusals(self, name: str, refused: Callable[[], int]) -> None:
+        """Adds a function that returns how many requests a limit has refused. The limit need not be in the table, as that of a rate."""
+        self._refusals[name] = refused
+
+    @property
+    def refusals(self) -> list[tuple[str, int]]:
+        """The name of each limit that counts its refusals, and the number of refused requests."""
+        return [(name, self._refusals[name]()) for name in sorted(self._refusals)]
 
     def __iter__(self) -> Iterator[LimitInUse]:
         """Iterates over the limits in the order of their names."""

@@ -7,7 +7,24 @@ from ...streams.engine import Engine
 from ...subscriptions.service import Service
 from ...subscriptions.slots import MAX_DELIVERIES
 from ..limits.budget import ReceiveBudget
+from ..limits.live_readers import LiveReaders
+from ..limits.rates import MAX_RATED_CLIENTS, Rates
 from .limit_table import LimitTable
+
+
+def add_client_limits(table: LimitTable, readers: LiveReaders, rates: Rates) -> None:
+    """Adds the limits of an application's clients. Those of one stream or one client show the one that uses most."""
+    table.add("live_readers", lambda: readers.limit, lambda: readers.used)
+    table.add(
+        "live_readers_of_one_stream", lambda: readers.per_stream, lambda: readers.most_of_one_stream
+    )
+    table.add(
+        "live_readers_of_one_client", lambda: readers.per_client, lambda: readers.most_of_one_client
+    )
+    table.add("rated_clients", lambda: MAX_RATED_CLIENTS, lambda: len(rates))
+    table.add_refusals("live_readers", lambda: readers.refused)
+    table.add_refusals("appends_per_second", lambda: rates.appends_refused)
+    table.add_refusals("bytes_per_second", lambda: rates.octets_refused)
 
 
 def add_own_limits(

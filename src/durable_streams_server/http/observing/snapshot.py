@@ -77,6 +77,8 @@ def take_snapshot(
     for name, limit, used in limits:
         snapshot.add(f.LIMIT, limit(), name)
         snapshot.add(f.LIMIT_USED, used(), name)
+    for name, refused in limits.refusals:
+        snapshot.add(f.LIMIT_REFUSALS, refused, name)
     return snapshot
 
 
