@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from durable_streams_server import DurableStreamTestServer, FileBackedStreamStore
+from durable_streams_server.protocol.decisions.quota import Usage
 from durable_streams_server.storage.files.offline.directory_check import DirectoryCheck
 from tests.compatibility.make_directory import PRODUCER, ROOT, SEGMENT, observed
 
@@ -79,6 +80,17 @@ async def test_streams_of_format_1_are_not_public(tmp_path: Path) -> None:
         data
     ) as http:  # now a checkpoint has written the states of the log's records
         assert "stream-public" not in (await http.head(f"{ROOT}/again")).headers
+
+
+def test_usage_of_format_1_is_the_sum_over_its_streams(tmp_path: Path) -> None:
+    data = unpack("format-1", tmp_path)
+    for _ in range(2):
+        with FileBackedStreamStore(data, segment_size=SEGMENT) as store:
+            store.run_checkpoint()
+            sizes = [entry.size for _, entry in store._opened_catalog.paths()]
+            assert store.usage == Usage(len(sizes), sum(sizes))
+            assert store.usage.streams > 100
+    assert list(DirectoryCheck(str(data)).run()) == []
 
 
 async def test_streams_and_forks_of_format_1_accept_appends(

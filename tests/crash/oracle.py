@@ -1,8 +1,16 @@
 """The simulator's oracle: compares the store with a model of its durable records."""
 
+from durable_streams_server.protocol.decisions.quota import Usage
 from durable_streams_server.protocol.media import Kind
 from durable_streams_server.protocol.registry import Registry
-from durable_streams_server.protocol.state import Appended, Change, Created, StreamState, Touched
+from durable_streams_server.protocol.state import (
+    Appended,
+    Change,
+    Created,
+    Removed,
+    StreamState,
+    Touched,
+)
 from durable_streams_server.protocol.subscriptions.changes import SubscriptionChange
 from tests.crash.commands import DATE
 from tests.crash.cursors import CursorOracle
@@ -88,9 +96,26 @@ class Oracle:
         self._uses[state.incarnation] = max(self._world.now, used)
 
     def compare_paths(self) -> None:
-        """Compares the visible state of every path with the model."""
+        """Compares the visible state of every path, and the usage of the store, with the model."""
+        self.compare_usage()
         for path in [*PATHS, REGISTRY.path]:
             self.compare_visible(path)
+
+    def compare_usage(self) -> None:
+        """Compares the usage of the store with the model and the records in flight, which count too."""
+        streams = len(self.durable.states)
+        sizes = {incarnation: len(data) for incarnation, data in self.durable.bytes.items()}
+        for lsn in range(self._applied + 1, self._world.store.wal.last_lsn + 1):
+            for change in self._world.history[lsn]:
+                if isinstance(change, Created):
+                    streams += 1
+                    sizes[change.incarnation] = 0
+                elif isinstance(change, Appended):
+                    sizes[change.incarnation] += len(change.data)
+                elif isinstance(change, Removed):
+                    streams -= 1
+                    del sizes[change.incarnation]
+        assert self._world.store.usage == Usage(streams, sum(sizes.values())), "the usage is wrong"
 
     def compare_visible(self, path: str) -> StreamState | None:
         """Compares the visible state of a stream with the model, and returns that state."""
@@ -122,6 +147,7 @@ class Oracle:
 
     def compare_all(self) -> None:
         """Compares the whole store with the whole model."""
+        self.compare_usage()
         listed = {path for path, state in self.durable.states.items() if not state.soft_deleted}
         assert set(self._world.store.paths()) == listed
         ordered = self._world.store.ordered_paths("", "", len(listed) + 1)

@@ -403,6 +403,20 @@ PLANTS = [
         "                if True:\n",
         "tests/storage/files/test_held.py",
     ),
+    Plant(
+        "usage",
+        "a restart forgets the bytes of replayed appends",
+        f"{FILES}/recovery.py",
+        "        ledger.stored += replay.added\n",
+        "",
+    ),
+    Plant(
+        "usage",
+        "the catalog does not subtract the bytes of removed streams",
+        f"{FILES}/catalog/tables.py",
+        "            stored -= old.size\n",
+        "",
+    ),
 ]
 #: The second changes that some bugs need, by trap.
 HELPERS: dict[int | str, Helper] = {

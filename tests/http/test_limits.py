@@ -21,7 +21,7 @@ CHUNKED = [*OCTETS, (b"transfer-encoding", b"chunked")]
 
 @pytest.fixture
 async def app() -> DurableStreamsApp:
-    store = StreamStore(max_bytes=100, max_producers=2)
+    store = StreamStore(max_total_bytes=100, max_producers=2)
     store.create(A)
     return create_app(store=store, max_body=10, max_in_flight=25)
 

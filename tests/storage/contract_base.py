@@ -1,7 +1,7 @@
 """The fixture and the helpers that all parts of the store contract share."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import TypeVar
 
 import pytest
@@ -11,14 +11,15 @@ from durable_streams_server.errors import (
 )
 from durable_streams_server.protocol.commands import Command
 from durable_streams_server.protocol.decisions.outcomes import Outcome
-from durable_streams_server.protocol.state import (
-    StreamState,
-)
-from durable_streams_server.storage.store import Store
+from durable_streams_server.protocol.decisions.quota import Quota, Usage
+from durable_streams_server.protocol.state import Created, StreamState
+from durable_streams_server.storage.store import Published, Store
 from durable_streams_server.storage.ticket import Ticket
 from tests.requests import NOW
 
 T = TypeVar("T")
+
+NO_QUOTA = Quota()
 
 
 async def settled(ticket: Ticket[T]) -> T:
@@ -33,14 +34,25 @@ async def settled(ticket: Ticket[T]) -> T:
 class ContractBase:
     """Creates a store for each test, and has helpers that run commands on it."""
 
-    def make_store(self, max_producers: int = 100_000) -> Store:
+    def make_store(self, max_producers: int = 100_000, quota: Quota = NO_QUOTA) -> Store:
         """Returns a new, empty store."""
         raise NotImplementedError
 
     @pytest.fixture
     async def store(self) -> AsyncIterator[Store]:
+        """Yields a new store, and checks after each test that its usage is the sum over its streams."""
         made = self.make_store()
+        paths: set[str] = set()
+
+        def note_paths(published: Sequence[Published]) -> None:
+            changes = (item.change for item in published)
+            paths.update(change.path for change in changes if isinstance(change, Created))
+
+        made.listen(note_paths)
         yield made
+        found = [await settled(made.find(path)) for path in paths]
+        sizes = [state.tail - state.base for state in found if state is not None]
+        assert made.usage == Usage(len(sizes), sum(sizes))
         made.close()
 
     async def run(self, store: Store, command: Command, now: int = NOW) -> Outcome:

@@ -2,6 +2,7 @@
 
 from durable_streams_server.errors import StorageFull
 from durable_streams_server.protocol.commands import Delete, Expire
+from durable_streams_server.protocol.decisions.quota import Quota
 from durable_streams_server.protocol.lifetime import Lifetime
 from durable_streams_server.protocol.offsets import parse
 from durable_streams_server.protocol.registry import Registry
@@ -18,25 +19,15 @@ from durable_streams_server.storage.store import Store
 from tests.protocol.subscriptions.world import JSON, POOL, A, B, subscribe
 from tests.requests import NOW, SECOND, append, create
 from tests.storage.contract import StoreContract
+from tests.storage.contract_base import NO_QUOTA
 
 
 class TestMemoryStore(StoreContract):
-    def make_store(self, max_producers: int = 100_000) -> Store:
-        return MemoryStore(max_producers=max_producers)
-
-    async def test_store_refuses_data_past_max_bytes_until_a_delete_frees_room(self) -> None:
-        store = MemoryStore(max_bytes=10)
-        await self.run(store, create("/a", body=b"12345"))
-        await self.run(store, append("/a", b"67890"))
-        await self.refused(store, append("/a", b"x"), StorageFull)
-        await self.refused(store, create("/b", body=b"x"), StorageFull)
-        await self.run(store, create("/b"))
-        assert await self.content(store, "/a") == b"1234567890"
-        await self.run(store, Delete("/a"))
-        await self.run(store, append("/b", b"x"))
+    def make_store(self, max_producers: int = 100_000, quota: Quota = NO_QUOTA) -> Store:
+        return MemoryStore(max_producers=max_producers, quota=quota)
 
     async def test_expiry_is_not_refused_when_store_has_no_room(self) -> None:
-        store = MemoryStore(max_bytes=300)
+        store = MemoryStore(quota=Quota(max_total_bytes=300))
         store.configure(Registry("/reg"))
         await self.run(store, create("/a", lifetime=Lifetime(ttl=1)))
         await self.refused(store, append("/a", b"x" * 300), StorageFull)
@@ -48,7 +39,7 @@ class TestMemoryStore(StoreContract):
         assert list(store.paths()) == ["/reg"]
 
     async def test_pull_wake_workers_can_finish_their_work_in_full_store(self) -> None:
-        store = MemoryStore(max_bytes=400)
+        store = MemoryStore(quota=Quota(max_total_bytes=400))
         for path in (POOL, A, B):
             await self.run(store, create(path, JSON))
         await self.run(store, subscribe(lease_ttl_ms=1_000))

@@ -16,6 +16,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from durable_streams_server.errors import BadRequest, Gone, NotFound, StreamError
 from durable_streams_server.protocol.commands import Delete, Fork
 from durable_streams_server.protocol.decisions.outcomes import AppendOutcome
+from durable_streams_server.protocol.decisions.quota import Usage
 from durable_streams_server.protocol.existing import require_existing, visible_position
 from durable_streams_server.protocol.media import Kind
 from durable_streams_server.protocol.offsets import Offset, parse
@@ -60,6 +61,7 @@ class Model:
     children: int = 0
     parent: "Model | None" = None
     deleted: bool = False
+    base: int = 0
 
     def add(self, wire: bytes, value_ends: list[int]) -> None:
         begin = len(self.wire)
@@ -78,6 +80,7 @@ class StreamMachine(RuleBasedStateMachine):
         self.store = self.make_store()
         self.reader = Reader(self.store)
         self.models: list[Model] = []
+        self.kept: list[Model] = []  # deleted streams that still have forks
         self.numbers = 0
 
     def make_store(self) -> Store:
@@ -148,7 +151,7 @@ class StreamMachine(RuleBasedStateMachine):
             model.deleted = True
             return model
         self.wait(ticket)
-        model.wire = source.wire[:position]
+        model.wire, model.base = source.wire[:position], position
         model.append_ends = [end for end in source.append_ends if end < position] + [position] * (
             position > 0
         )
@@ -166,6 +169,7 @@ class StreamMachine(RuleBasedStateMachine):
         self.wait(self.store.execute(Delete(model.path), NOW))
         model.deleted = True
         self.models.remove(model)
+        self.kept.append(model)
         if model.children:
             with pytest.raises(Gone):
                 require_existing(self.wait(self.store.find(model.path)), NOW)
@@ -175,6 +179,7 @@ class StreamMachine(RuleBasedStateMachine):
         """Checks that a deleted stream without forks is removed, and that its deleted source is removed too if the source has no other fork."""
         while model.deleted and model.children == 0:
             assert self.wait(self.store.find(model.path)) is None
+            self.kept.remove(model)
             if model.parent is None:
                 return
             model.parent.children -= 1
@@ -268,6 +273,11 @@ class StreamMachine(RuleBasedStateMachine):
             state = self.state(model)
             assert state.visible_tail == len(model.wire)
             assert state.visible_closed == model.closed
+
+    @invariant()
+    def usage_is_the_sum_over_all_streams(self) -> None:
+        sizes = [len(model.wire) - model.base for model in (*self.models, *self.kept)]
+        assert self.store.usage == Usage(len(sizes), sum(sizes))
 
     # -- helpers ------------------------------------------------------------
 

@@ -25,7 +25,7 @@ def test_streams_expire_by_ttl_and_by_deadline() -> None:
 
 
 def test_full_store_refuses_appends_and_still_serves_reads() -> None:
-    store = StreamStore(max_bytes=4)
+    store = StreamStore(max_total_bytes=4)
     store.create("/a")
     store.append("/a", b"abcd")
     with pytest.raises(StorageFull):

@@ -7,7 +7,9 @@ import msgspec
 
 from ..protocol.commands import Command
 from ..protocol.decisions.outcomes import Outcome
+from ..protocol.decisions.quota import Quota
 from ..protocol.decisions.rules import Rules
+from ..protocol.limits import MAX_POSITION
 from ..protocol.names import DEFAULT_STREAM_ROOT
 from ..protocol.registry import Registry
 from ..protocol.state import Lookup
@@ -24,23 +26,35 @@ class DecidingStore(Store):
         max_producers: maximum idempotent producers per stream.
         timeline: the store's steady time.
         subscriptions: the newest states of all subscriptions.
+        quota: the limits of streams and bytes.
     """
 
     states: Lookup
 
     def __init__(
-        self, max_producers: int, timeline: Timeline, subscriptions: Subscriptions
+        self,
+        max_producers: int,
+        timeline: Timeline,
+        subscriptions: Subscriptions,
+        quota: Quota = Quota(),  # noqa: B008  (the default is immutable)
     ) -> None:
         self.timeline = timeline
         self.subscriptions = subscriptions
         self._rules = Rules(max_producers, timeline=timeline)
         self._listeners = Listeners()
+        self.limit(quota)
 
     def configure(self, registry: Registry | None, stream_root: str = DEFAULT_STREAM_ROOT) -> None:
         if registry is not None and not registry.accepts(self.states):
             raise ValueError(f"the stream at {registry.path} cannot serve as the registry")
-        self._rules = Rules(self._rules.max_producers, registry, self.timeline)
+        self._rules = msgspec.structs.replace(self._rules, registry=registry)
         self.subscriptions.move(stream_root)
+
+    def limit(self, quota: Quota) -> None:
+        self.quota = quota
+        self._shared_quota = quota if quota.is_shared else None
+        most = MAX_POSITION if quota.max_stream_bytes is None else quota.max_stream_bytes
+        self._rules = msgspec.structs.replace(self._rules, max_stream_bytes=min(most, MAX_POSITION))
 
     def listen(self, listener: Listener) -> None:
         self._listeners.add(listener)

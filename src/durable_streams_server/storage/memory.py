@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..errors import NotFound, StorageFull, StreamError
-from ..protocol.commands import Command, Delete, Expire, known_marks
+from ..protocol.commands import Command, known_marks
 from ..protocol.decisions.decide import decide
 from ..protocol.decisions.outcomes import Outcome
+from ..protocol.decisions.quota import Quota, Usage
 from ..protocol.limits import DEFAULT_MAX_PRODUCERS, MARK_SPACING, MAX_CLOCK_INCARNATION
 from ..protocol.offsets import next_incarnation
 from ..protocol.state import Appended, Change, Created, Removed, StreamState, apply
@@ -28,15 +29,17 @@ class MemoryStore(DecidingStore):
     """Keeps streams for as long as the process lives.
 
     Args:
-        max_bytes: maximum bytes of stream data. The store refuses an append past the limit with 507. None means no limit.
         max_producers: maximum idempotent producers per stream. The store refuses a further producer with 429.
+        quota: the limits of streams and bytes.
     """
 
     def __init__(
-        self, *, max_bytes: int | None = None, max_producers: int = DEFAULT_MAX_PRODUCERS
+        self,
+        *,
+        max_producers: int = DEFAULT_MAX_PRODUCERS,
+        quota: Quota = Quota(),  # noqa: B008  (the default is immutable)
     ) -> None:
-        super().__init__(max_producers, Timeline(), Subscriptions(opening=new_opening()))
-        self._max_bytes = max_bytes
+        super().__init__(max_producers, Timeline(), Subscriptions(opening=new_opening()), quota)
         self._held_bytes = 0
         self.states: dict[str, StreamState] = {}
         self._blocks: dict[int, Blocks] = {}
@@ -51,8 +54,10 @@ class MemoryStore(DecidingStore):
             decision = decide(
                 self.states, command, now, incarnation, self._rules, self.subscriptions
             )
-            if self._max_bytes is not None and not isinstance(command, Delete | Expire):
-                self._refuse_past_limit(decision.changes, self._max_bytes)
+            if self._shared_quota is not None:
+                self._shared_quota.admit(
+                    command, decision.changes, len(self.states), self._held_bytes
+                )
         except StorageFull as refusal:
             if self._rules.announces and isinstance(command, Upkeep):
                 return self._execute_without_event(command, now)
@@ -67,6 +72,10 @@ class MemoryStore(DecidingStore):
                 published = [self._apply(change, command) for change in changes]
             self._listeners.tell(published)
         return Ticket(True, decision.outcome)
+
+    @property
+    def usage(self) -> Usage:
+        return Usage(len(self.states), self._held_bytes)
 
     def find(self, path: str) -> Ticket[StreamState | None]:
         return Ticket.of(self.states.get(path))
@@ -96,12 +105,6 @@ class MemoryStore(DecidingStore):
 
     def close(self) -> None:
         self._listeners.clear()
-
-    def _refuse_past_limit(self, changes: Sequence[Change], limit: int) -> None:
-        """Raises StorageFull if the changes would add data past the limit."""
-        added = sum(len(change.data) for change in changes if isinstance(change, Appended))
-        if added and self._held_bytes + added > limit:
-            raise StorageFull("the store has no room for this data")
 
     def _apply(self, change: Change, command: Command) -> Published:
         if isinstance(change, Appended):

@@ -15,6 +15,7 @@ import msgspec
 from ..log import log as _log
 from ..protocol.commands import Command
 from ..protocol.decisions.outcomes import Outcome
+from ..protocol.decisions.quota import Quota, Usage
 from ..protocol.names import DEFAULT_STREAM_ROOT
 from ..protocol.registry import Registry
 from ..protocol.state import Change, StreamState
@@ -94,11 +95,13 @@ class Store(ABC):
     Attributes:
         subscriptions: the newest states of all subscriptions, and the server's keys.
         timeline: the store's steady time.
+        quota: the limits of streams and bytes, as `limit` has set them.
         failure: the error that stopped the store for good; None while it works.
     """
 
     subscriptions: Subscriptions
     timeline: Timeline
+    quota: Quota = Quota()
     failure: BaseException | None = None
 
     @abstractmethod
@@ -108,6 +111,18 @@ class Store(ABC):
         Raises:
             ValueError: the stream at the registry's path cannot serve as the registry.
         """
+
+    @abstractmethod
+    def limit(self, quota: Quota) -> None:
+        """Sets the limits of streams and bytes, from the next command on.
+
+        If the store has more than a limit allows, it keeps everything, and refuses only what would add to it.
+        """
+
+    @property
+    @abstractmethod
+    def usage(self) -> Usage:
+        """The number of streams and of their bytes, which `limit` bounds. Records in flight count."""
 
     @abstractmethod
     def listen(self, listener: Listener) -> None:

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..protocol.arguments import OPTIONAL_INT, require, require_callable
+from ..protocol.decisions.quota import Quota
 from ..protocol.limits import DEFAULT_MAX_PRODUCERS
 from ..protocol.subscriptions.state import Subscriptions
 from ..storage.files import forked, workers
@@ -33,12 +34,15 @@ class FileBackedStreamStore(SynchronousStore, FileStore):
             that is not mounted.
         wal_size: size of the write-ahead log in bytes, from 6 MiB to 6 GiB. One append may be as large as a sixth of it.
         segment_size: size of one segment of the write-ahead log in bytes; a sixth of `wal_size` by default.
+        max_streams: maximum number of streams. The store refuses further streams with TooManyRequests (429). None means no limit.
+        max_stream_bytes: maximum bytes of one stream. The store refuses appends beyond it with TooLarge (413). None means no limit.
+        max_total_bytes: maximum bytes of all streams. The store refuses appends beyond it with StorageFull (507). None means no limit.
         max_producers: maximum number of idempotent producers per stream. The store refuses further producers with TooManyRequests (429).
         clock: returns the wall-clock time in microseconds of Unix time.
 
     Raises:
         TypeError: an argument has the wrong type.
-        ValueError: `wal_size` is out of range.
+        ValueError: `wal_size` is out of range, or a limit is below 1.
         DirectoryRefused: another process has the directory, its format is unknown, or the system does not allow a file as large as a
             segment. If a worker of a host server does not catch this error, its process exits with code 3.
         Damaged: acknowledged data cannot be read back.
@@ -52,16 +56,21 @@ class FileBackedStreamStore(SynchronousStore, FileStore):
         create: bool = True,
         wal_size: int = DEFAULT_SIZE,
         segment_size: int | None = None,
+        max_streams: int | None = None,
+        max_stream_bytes: int | None = None,
+        max_total_bytes: int | None = None,
         max_producers: int = DEFAULT_MAX_PRODUCERS,
         clock: Clock = system_clock,
     ) -> None:
         require((str, os.PathLike), path=path)
         require(bool, create=create)
         require(int, wal_size=wal_size, max_producers=max_producers)
-        require(OPTIONAL_INT, segment_size=segment_size)
+        require(OPTIONAL_INT, segment_size=segment_size, max_streams=max_streams)
+        require(OPTIONAL_INT, max_stream_bytes=max_stream_bytes, max_total_bytes=max_total_bytes)
         require_callable(clock=clock)
         if not MIN_SIZE <= wal_size <= MAX_SIZE:
             raise ValueError(f"wal_size must be from {MIN_SIZE} to {MAX_SIZE} bytes")
+        quota = Quota(max_streams, max_stream_bytes, max_total_bytes)
         segment_size = segment_size or segment_size_of(wal_size)
         self._directory = SystemDisk(path)
         try:
@@ -81,6 +90,7 @@ class FileBackedStreamStore(SynchronousStore, FileStore):
                 catalog,
                 segment_size=segment_size,
                 max_producers=max_producers,
+                quota=quota,
             )
         except BaseException:
             self._directory.release()

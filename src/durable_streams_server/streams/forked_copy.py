@@ -20,6 +20,13 @@ class ForkedCopy(Store):
     def configure(self, *_: object) -> NoReturn:
         raise refusal()
 
+    def limit(self, *_: object) -> NoReturn:
+        raise refusal()
+
+    @property
+    def usage(self) -> NoReturn:
+        raise refusal()
+
     def attach(self, _: asyncio.AbstractEventLoop, __: Callable[[BaseException], None], /) -> None:
         """Logs the error with which every request will be answered."""
         _log.critical("%s", refusal())

@@ -7,6 +7,7 @@ from durable_streams_server.errors import (
     OffsetMismatch,
     SequenceGap,
     StreamClosed,
+    TooLarge,
     TooManyRequests,
 )
 from durable_streams_server.protocol.decisions.outcomes import AppendOutcome
@@ -87,6 +88,36 @@ def test_append_past_the_maximum_position_is_refused(world: World) -> None:
     world.decide(create("/a"))
     world.states["/a"].tail = MAX_POSITION
     world.refused(append("/a", b"x"), Conflict, "STREAM_FULL")
+
+
+def test_append_past_the_maximum_bytes_of_a_stream_is_refused() -> None:
+    world = World(Rules(max_stream_bytes=10))
+    world.decide(create("/a", body=b"123456789"))
+    error = world.refused(append("/a", b"xy"), TooLarge, "STREAM_TOO_LARGE")
+    assert error.headers == ()  # waiting does not help
+    world.decide(append("/a", b"x"))
+    world.refused(append("/a", b"y"), TooLarge, "STREAM_TOO_LARGE")
+    world.refused(append("/a", b"y", closes=True), TooLarge, "STREAM_TOO_LARGE")
+    world.decide(append("/a", closes=True))
+
+
+def test_limit_of_bytes_is_checked_after_refusals_that_a_retry_may_heal() -> None:
+    world = World(Rules(max_stream_bytes=3))
+    world.decide(create("/a"))
+    world.decide(append("/a", b"abc", stamp=Stamp(b"p", 0, 0), seq=b"5"))
+    assert world.decide(append("/a", b"abc", stamp=Stamp(b"p", 0, 0))).changes == ()
+    world.refused(append("/a", b"x", seq=b"5"), Conflict, "SEQUENCE_REGRESSION")
+    gap = append("/a", b"x", stamp=Stamp(b"p", 0, 2))
+    world.refused(gap, SequenceGap, "PRODUCER_SEQUENCE_GAP")
+    world.refused(append("/a", b"x", conditions=STALE), TooLarge, "STREAM_TOO_LARGE")
+
+
+def test_stream_beyond_a_lowered_limit_can_be_closed() -> None:
+    world = World()
+    world.decide(create("/a", body=b"1234567890"))
+    world.rules = Rules(max_stream_bytes=3)
+    world.refused(append("/a", b"x"), TooLarge, "STREAM_TOO_LARGE")
+    world.decide(append("/a", closes=True))
 
 
 def test_append_beyond_the_maximum_number_of_producers_is_refused() -> None:

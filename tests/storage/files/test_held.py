@@ -12,6 +12,7 @@ import pytest
 
 from durable_streams_server.errors import StorageFull, StreamError
 from durable_streams_server.protocol.commands import Command, Delete
+from durable_streams_server.protocol.decisions.quota import Usage
 from durable_streams_server.storage.files import held
 from durable_streams_server.storage.files.index import ROOM_FOR_HEADER
 from durable_streams_server.storage.files.store import FileStore
@@ -99,6 +100,25 @@ def fill_past_an_unknown_limit(store: FileStore) -> int:
             size += 9000
             store.run_checkpoint()
     return size
+
+
+def test_usage_includes_held_bytes_after_a_restart() -> None:
+    disk, store = limited(known=False)
+    size = fill_past_an_unknown_limit(store)
+    assert store.usage == Usage(2, size + 1)
+    for _ in range(2):
+        store.run_checkpoint()
+        disk.lose_power()
+        store = open_store(disk, **SMALL)
+        assert store.ledger.held
+        assert store.usage == Usage(2, size + 1)
+    disk.largest = None  # now the log may grow
+    store = open_store(disk, **SMALL)
+    store.run_checkpoint()
+    assert not store.ledger.held
+    assert open_store(disk, **SMALL).usage == Usage(2, size + 1)
+    run(store, Delete("/a"))
+    assert store.usage == Usage(1, 1)
 
 
 @pytest.mark.parametrize("restarted", [False, True])

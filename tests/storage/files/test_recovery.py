@@ -5,20 +5,59 @@ from pathlib import Path
 
 import pytest
 
+from durable_streams_server.protocol.decisions.quota import Usage
 from durable_streams_server.protocol.subscriptions.commands import (
     Claim,
     Link,
     Unsubscribe,
 )
 from durable_streams_server.storage.damage import Damaged
+from durable_streams_server.storage.files.catalog.entries import UNCOUNTED
+from durable_streams_server.storage.files.catalog.table_catalog import TableCatalog
 from durable_streams_server.storage.files.offline.directory_check import DirectoryCheck
 from durable_streams_server.storage.files.offline.directory_repair import repair_directory
 from durable_streams_server.streams.file_store import FileBackedStreamStore
+from durable_streams_server.testing.catalog import SimulatedCatalog
+from tests.crash.catalog_sums import forget_sums
 from tests.protocol.subscriptions.world import JSON, POOL, A, B, subscribe
-from tests.requests import NOW, SECOND, append, create
+from tests.requests import NOW, SECOND, append, create, fork_of
 from tests.storage.files.benches import SEGMENT
 from tests.storage.files.checkpoints import add_subscriptions, documents_of, subscription_of
 from tests.storage.files.stores import new_disk, open_store, run
+
+
+@pytest.mark.parametrize("checkpoints", [True, False])
+def test_usage_of_an_older_directory_is_counted_until_a_checkpoint_writes_it(
+    checkpoints: bool,
+) -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    run(store, create("/a", "text/plain", b"first"), create("/b", None, fork=fork_of("/a")))
+    run(store, append("/b", b"own", "text/plain"))
+    store.run_checkpoint()
+    forget_sums(SimulatedCatalog(disk))
+    for _ in range(2):
+        store = open_store(disk)
+        assert store.usage == Usage(2, 8)
+        if checkpoints:
+            store.run_checkpoint()  # although there is no record
+    assert SimulatedCatalog(disk).meta().stored == (8 if checkpoints else UNCOUNTED)
+
+
+def test_start_reads_no_entry_of_a_stream_to_know_the_usage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    run(store, *(create(f"/{number}", "text/plain", b"x") for number in range(20)))
+    store.run_checkpoint()
+    monkeypatch.setattr(TableCatalog, "paths", refuse)
+    monkeypatch.setattr(TableCatalog, "find", refuse)
+    assert open_store(disk).usage == Usage(20, 20)
+
+
+def refuse(*_: object) -> None:
+    raise AssertionError("a start reads the entry of a stream")
 
 
 @pytest.mark.parametrize("checkpoints", ["none", "before", "between", "after"])

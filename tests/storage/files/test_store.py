@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from durable_streams_server.protocol.decisions.quota import Quota
 from durable_streams_server.storage.files.store import FileStore
 from durable_streams_server.storage.files.synchronous import Synchronous
 from durable_streams_server.storage.store import Store
 from durable_streams_server.streams.file_store import FileBackedStreamStore
 from tests.storage.contract import StoreContract
+from tests.storage.contract_base import NO_QUOTA
 
 SEGMENT = 1024 * 1024
 
@@ -37,10 +39,11 @@ class TestFileStore(StoreContract):
         self._path = tmp_path
         self._made = 0
 
-    def make_store(self, max_producers: int = 100_000) -> Store:
+    def make_store(self, max_producers: int = 100_000, quota: Quota = NO_QUOTA) -> Store:
         self._made += 1
         store = FileBackedStreamStore(
             self._path / str(self._made), segment_size=SEGMENT, max_producers=max_producers
         )
+        store.limit(quota)
         store.shell = Prompt(store)
         return store

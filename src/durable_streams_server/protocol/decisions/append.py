@@ -1,6 +1,6 @@
 """Decides appends and closes (PROTOCOL 5.2, 5.3)."""
 
-from ...errors import Conflict, OffsetMismatch, StreamClosed, TooManyRequests
+from ...errors import Conflict, OffsetMismatch, StreamClosed, TooLarge, TooManyRequests
 from ..commands import Append
 from ..existing import require_existing
 from ..limits import MAX_POSITION, RETRY_SOON
@@ -42,8 +42,8 @@ def decide_append(states: Lookup, command: Append, now: int, rules: Rules) -> De
         raise Conflict("Stream-Seq must be greater than the last one", "SEQUENCE_REGRESSION")
     start = state.tail
     tail = start + len(body.wire)
-    if tail > MAX_POSITION:
-        raise Conflict("the stream is full", "STREAM_FULL")
+    if tail > rules.max_stream_bytes:  # rare, because a stream has at most `tail` bytes of its own
+        check_room(start, len(body.wire), start - state.base, rules)
     if command.conditions is not None:
         check_conditions(command.conditions, state)
     change = Appended(
@@ -59,6 +59,27 @@ def decide_append(states: Lookup, command: Append, now: int, rules: Rules) -> De
     producer = ProducerState(stamp.epoch, stamp.seq) if stamp else None
     outcome = AppendOutcome(state.name(tail), command.closes, command.has_body, producer)
     return Decision((change,), outcome)
+
+
+def check_room(start: int, size: int, before: int, rules: Rules) -> None:
+    """Refuses data that a stream has no room for.
+
+    Args:
+        start: the position of the data.
+        size: the bytes of the data. A close without data has none, and always passes.
+        before: the bytes that the stream has before the data, without those that a fork inherits.
+        rules: the store's configuration.
+
+    Raises:
+        Conflict: STREAM_FULL.
+        TooLarge: STREAM_TOO_LARGE.
+    """
+    if start + size > MAX_POSITION:
+        raise Conflict("the stream is full", "STREAM_FULL")
+    if size and before + size > rules.max_stream_bytes:
+        raise TooLarge(
+            f"the stream may have at most {rules.max_stream_bytes} bytes", "STREAM_TOO_LARGE"
+        )
 
 
 def _append_to_closed(state: StreamState, command: Append) -> Decision:

@@ -3,12 +3,13 @@
 from ...errors import BadRequest, Conflict, NotFound
 from ..commands import Create, encode_body
 from ..lifetime import FOREVER, inherit
-from ..limits import MAX_FORK_DEPTH, MAX_POSITION
+from ..limits import MAX_FORK_DEPTH
 from ..media import Kind, parse_media_type
 from ..names import OCTET_STREAM
 from ..preconditions import check_conditions
 from ..refusals import stream_damaged
 from ..state import Appended, Change, Created, Lookup, Origin, StreamState
+from .append import check_room
 from .delete import remove_stream
 from .outcomes import CreateOutcome, Decision
 from .rules import Rules
@@ -47,8 +48,7 @@ def decide_create(
             body = encode_body(created.media.kind, body.wire, allow_empty=True)
     if body.problem is not None:
         raise body.problem.refusal()
-    if begin + len(body.wire) > MAX_POSITION:
-        raise Conflict("the stream is full", "STREAM_FULL")
+    check_room(begin, len(body.wire), 0, rules)
     if command.conditions is not None:
         check_conditions(command.conditions, None)
     changes = (*changes, created)

@@ -13,7 +13,7 @@ from typing import Final
 from ...log import log as _log
 from ..distribution import LONG_SECONDS, Distribution
 from .capture import Capture
-from .catalog.entries import Catalog, Drop, Put
+from .catalog.entries import UNCOUNTED, Catalog, Drop, Put
 from .commits import Commits
 from .disk import NO_HANDLES, NO_SPACE, TOO_LARGE, Disk
 from .ledger import Ledger
@@ -150,7 +150,9 @@ class Checkpoints:
         """Commits the catalog. The logs must be durable."""
         ledger = self._ledger
         is_news = capture.meta.lsn > ledger.meta.lsn or ledger.removed or capture.documents
-        if is_news or capture.meta.clock != ledger.meta.clock:
+        # An older version did not count the bytes of streams.
+        is_uncounted = ledger.meta.stored == UNCOUNTED
+        if is_news or is_uncounted or capture.meta.clock != ledger.meta.clock:
             # The removal of a path's old incarnation must come before its new one.
             order: list[Put | Drop] = [each for each in capture.changes if isinstance(each, Drop)]
             order += [each for each in capture.changes if isinstance(each, Put)]

@@ -63,6 +63,8 @@ class Ledger:
         lifetimes: the deadlines of streams.
         meta: the catalog's metadata as last committed.
         last_incarnation: the newest incarnation in use.
+        streams: the number of streams, deleted ones included that are kept for their forks.
+        stored: the bytes of all these streams.
         shell: runs the store's commits and checkpoints.
         dirty: the streams that changed since the last checkpoint began, by incarnation.
         dirty_documents: the names of subscription documents that changed since then.
@@ -92,6 +94,7 @@ class Ledger:
     ) -> None:
         self.meta = catalog.meta()
         self.last_incarnation = self.meta.last_incarnation
+        self.streams, self.stored = self.meta.streams, catalog.stored_bytes()
         self.headroom = headroom
         self.dirty: dict[int, StreamState] = {}
         self.dirty_documents: dict[str, None] = {}
@@ -158,6 +161,7 @@ class Ledger:
         self.dirty[state.incarnation] = state
         if isinstance(change, Created):
             self.last_incarnation = max(self.last_incarnation, change.incarnation)
+            self.streams += 1
             self.states.add(state)
             self._begin_lifetime(state)
         elif isinstance(change, Removed):
@@ -178,14 +182,16 @@ class Ledger:
     def _keep_bytes(self, state: StreamState, change: Appended, command: Command | None) -> None:
         """Keeps an append's bytes in memory until a checkpoint has written them."""
         recent = self.states.recent[state.incarnation]
-        if len(change.data) > MARK_SPACING and state.media.kind is Kind.JSON:
+        size = len(change.data)
+        self.stored += size
+        if size > MARK_SPACING and state.media.kind is Kind.JSON:
             pieces = cut(change.start, change.data, known_marks(command, change.data))
             for end, data in pieces:
                 self.memory.add(recent, end, data)
-            self.unflushed += len(change.data) + COST * len(pieces)
+            self.unflushed += size + COST * len(pieces)
         else:
             self.memory.add(recent, state.tail, change.data)
-            self.unflushed += len(change.data) + COST
+            self.unflushed += size + COST
 
     def _apply_to_subscriptions(self, change: SubscriptionChange) -> None:
         name = document_name(change)
@@ -198,11 +204,14 @@ class Ledger:
 
     def _count_dead(self, state: StreamState) -> None:
         """Counts the space of a removed stream, and asks for a checkpoint if enough space can be freed."""
+        size = state.tail - state.base
+        self.streams -= 1
+        self.stored -= size
         recent = self.states.recent[state.incarnation]
         held_end = self.held.get(state.incarnation, 0)
         self.unflushed -= recent.cost_after(max(recent.flushed, held_end))
         recent.gone = True
-        self._dead_bytes += state.tail - state.base
+        self._dead_bytes += size
         self._dead_logs += 1
         if self._dead_bytes > self.flush_bytes:
             self._space_is_due = True
@@ -298,6 +307,7 @@ class Ledger:
             steady=self._timeline.floor,
             boot=self._timeline.boot,
             base=self._timeline.base,
+            stored=self.stored,
         )
         self.capture = Capture(
             self.dirty,

@@ -86,7 +86,9 @@ class Recovery:
             recent = self._states.recent[state.incarnation]
             for end, data in document.pieces:
                 ledger.memory.add(recent, end, data)
-            state.tail = state.visible_tail = document.pieces[-1][0] & ~INSIDE
+            end = document.pieces[-1][0] & ~INSIDE
+            ledger.stored += end - state.tail
+            state.tail = state.visible_tail = end
             ledger.held[state.incarnation] = state.tail
             ledger.dirty[state.incarnation] = state
             ledger.to_try.add(state.incarnation)
@@ -143,6 +145,7 @@ class Recovery:
             if make_checkpoint is not None and ledger.obstacle is None and self._is_too_dirty:
                 self._extend_lifetimes()
                 make_checkpoint()
+        ledger.stored += replay.added
         return begun
 
     @property

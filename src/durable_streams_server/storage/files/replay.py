@@ -46,6 +46,9 @@ class Replay:
         timeline: the store's steady time.
         apply: applies any change. It raises KeyError if the change does not follow from the current states.
         aside: the incarnations of streams that a repair has put aside. Their records are skipped, and so are those of their forks.
+
+    Attributes:
+        added: the bytes of all plain appends so far.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Replay:
         # The plain appends that are not counted in `memory` and `timeline` yet: the stream of each, and the sum of their bytes.
         self._order: list[Recent] = []
         self._size = 0
+        self.added = 0
         self._latest = 0
 
     def run(self, run: RecordRun, dirty: dict[int, StreamState]) -> int:
@@ -135,6 +139,7 @@ class Replay:
         """Adds the plain appends of this run to `memory` and `timeline`, and returns the memory that they take."""
         self._timeline.reach(self._latest)
         cost = self._memory.added(self._order, self._size)
+        self.added += self._size
         self._order.clear()
         self._size = 0
         return cost

@@ -23,6 +23,7 @@ from ...errors import StreamError
 from ...protocol.commands import Command, Expire
 from ...protocol.decisions.decide import decide
 from ...protocol.decisions.outcomes import Outcome
+from ...protocol.decisions.quota import Quota, Usage
 from ...protocol.limits import DEFAULT_MAX_PRODUCERS, MAX_CLOCK_INCARNATION
 from ...protocol.offsets import next_incarnation
 from ...protocol.state import StreamState, Touched
@@ -65,6 +66,7 @@ class FileStore(DecidingStore):
         catalog: the directory's catalog.
         segment_size: bytes of one segment of the write-ahead log. A record must fit into a segment.
         max_producers: maximum idempotent producers per stream.
+        quota: the limits of streams and bytes.
         limits: the memory limits.
         readonly: whether the store is opened for inspection only. It then changes nothing on the disk and executes no command.
 
@@ -89,6 +91,7 @@ class FileStore(DecidingStore):
         *,
         segment_size: int = DEFAULT_SEGMENT_SIZE,
         max_producers: int = DEFAULT_MAX_PRODUCERS,
+        quota: Quota = Quota(),  # noqa: B008  (the default is immutable)
         limits: Limits = STANDARD,
         readonly: bool = False,
     ) -> None:
@@ -96,7 +99,7 @@ class FileStore(DecidingStore):
         meta = catalog.meta()
         timeline = Timeline(meta.wall_offset, meta.steady, meta.boot, meta.base)
         documents = dict(catalog.documents())
-        super().__init__(max_producers, timeline, restore_subscriptions(documents))
+        super().__init__(max_producers, timeline, restore_subscriptions(documents), quota)
         log_size = MAX_FILES * segment_size
         due = min(limits.checkpoint_bytes, log_size // _LOG_SHARE)
         limits = msgspec.structs.replace(limits, checkpoint_bytes=due)
@@ -150,6 +153,10 @@ class FileStore(DecidingStore):
         self.commits.failure = failure
 
     @property
+    def usage(self) -> Usage:
+        return Usage(self.ledger.streams, self.ledger.stored)
+
+    @property
     def meta(self) -> Meta:
         """The catalog's metadata as last committed."""
         return self.ledger.meta
@@ -187,6 +194,10 @@ class FileStore(DecidingStore):
             incarnation = now if in_order else next_incarnation(last, now)
             decision = decide(states, command, now, incarnation, self._rules, self.subscriptions)
             if decision.changes:
+                if self._shared_quota is not None:
+                    self._shared_quota.admit(
+                        command, decision.changes, ledger.streams, ledger.stored
+                    )
                 return commits.record(decision.changes, decision.outcome, command)
             return commits.answer(decision.outcome, None)
         except StreamError as refusal:

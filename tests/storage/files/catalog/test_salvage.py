@@ -4,11 +4,13 @@ import os
 import random
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from durable_streams_server.storage.files.catalog import (
     Drop,
     LmdbCatalog,
+    Put,
     Salvage,
     rebuild_from_entries,
     salvage_entries,
@@ -56,6 +58,24 @@ def test_intact_catalog_is_salvaged_completely(tmp_path: Path) -> None:
     assert salvage.notes == []
     assert salvage.doubtful == frozenset()
     assert salvage.meta.lsn == 7
+
+
+def test_salvaged_metadata_has_the_numbers_of_salvaged_streams_and_bytes(tmp_path: Path) -> None:
+    catalog = LmdbCatalog(str(tmp_path))
+    catalog.commit(META, [sized_put(f"/{number:03d}", number) for number in range(1, 200)], [])
+    catalog.close()
+    page = leaf_with(tmp_path, b"/100")
+    (tmp_path / "copy").unlink()
+    zero(tmp_path / "data.mdb", page)
+    salvage = salvage_entries(str(tmp_path))
+    assert 0 < len(salvage.paths) < 199
+    assert salvage.meta.streams == len(salvage.paths)
+    assert salvage.meta.stored == sum(int(path[1:]) for path in salvage.paths)
+
+
+def sized_put(name: str, size: int) -> Put:
+    """Returns a catalog change that writes a stream with some bytes."""
+    return Put(name, msgspec.structs.replace(put(name, size).entry, tail=size), {})
 
 
 def test_all_entries_are_salvaged_from_database_alone(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from durable_streams_server.storage.damage import Damaged
-from durable_streams_server.storage.files.catalog.entries import Meta
+from durable_streams_server.storage.files.catalog.entries import UNCOUNTED, Meta
 from durable_streams_server.storage.files.catalog.tables import (
     META_KEY,
     NAMES,
@@ -56,8 +56,8 @@ def test_operation_on_unknown_table_raises_damaged() -> None:
 
 
 def test_metadata_of_first_format_has_no_commits() -> None:
-    assert parse_meta(None) == Meta()
-    assert parse_meta(seal(META_KEY, b"\x94\x07\x09\x01\x02")) == Meta(7, 9, 1, 2)
+    assert parse_meta(None) == Meta(stored=0)
+    assert parse_meta(seal(META_KEY, b"\x94\x07\x09\x01\x02")) == Meta(7, 9, 1, 2, stored=UNCOUNTED)
     with pytest.raises(Damaged, match="cannot be understood"):
         parse_meta(seal(META_KEY, b"\xc1"))
     with pytest.raises(Damaged, match="damaged"):

@@ -6,6 +6,7 @@ import pytest
 
 from durable_streams_server.errors import BadRequest, Gone
 from durable_streams_server.protocol.commands import Fork
+from durable_streams_server.protocol.decisions.quota import Usage
 from durable_streams_server.protocol.existing import visible_position
 from durable_streams_server.protocol.offsets import parse
 from durable_streams_server.protocol.state import Change, Removed, StreamChange, StreamState
@@ -18,6 +19,7 @@ from durable_streams_server.storage.files.offline.repair import repair
 from durable_streams_server.storage.files.store import FileStore
 from durable_streams_server.testing.catalog import SimulatedCatalog
 from durable_streams_server.testing.disk import PowerLoss, SimulatedDisk
+from tests.crash.catalog_sums import forget_sums, write_sums
 from tests.crash.faults import no_fault
 from tests.crash.model import Model
 from tests.crash.simulator import Simulation
@@ -41,6 +43,31 @@ def repaired(disk: SimulatedDisk) -> list[str]:
     left = [finding for finding in checked(disk)[1] if not finding.harmless]
     assert left == []
     return said
+
+
+def test_wrong_numbers_of_streams_and_bytes_are_found_and_counted_again() -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    run(store, create("/a", TEXT, b"first"), create("/b", TEXT, b"second"))
+    store.run_checkpoint()
+    catalog = SimulatedCatalog(disk)
+    for streams, stored, found in (
+        (2, 12, "its streams have 11 bytes and it says 12"),
+        (3, 11, "it holds 2 streams and says 3"),
+    ):
+        write_sums(catalog, streams, stored)
+        assert [finding.what for finding in checked(disk)[1]] == [found]
+        assert repaired(disk) == ["catalog: its streams and their bytes are counted again"]
+        assert open_store(disk).usage == Usage(2, 11)
+
+
+def test_directory_of_an_older_version_is_sound_without_the_number_of_bytes() -> None:
+    disk = new_disk()
+    store = open_store(disk)
+    run(store, create("/a", TEXT, b"first"))
+    store.run_checkpoint()
+    forget_sums(SimulatedCatalog(disk))
+    assert checked(disk)[1] == []
 
 
 def record_of(disk: SimulatedDisk, needle: bytes) -> tuple[str, int]:

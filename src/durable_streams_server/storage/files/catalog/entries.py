@@ -25,7 +25,7 @@ from ..producers import StoredProducers, Tally
 #: time, so the two must not be mixed. Every idle time sorts before `DATES_BEGIN`, and every date that can be written sorts after it.
 DATES: Final = 1 << 62
 DATES_BEGIN: Final = 1 << 61
-#: The number of producers in an entry whose producers nobody has counted.
+#: The number of producers in an entry whose producers nobody has counted, and the number of bytes in metadata of an older version.
 UNCOUNTED: Final = -1
 NO_DOCUMENTS: Final[Mapping[str, bytes | None]] = MappingProxyType({})
 
@@ -45,6 +45,7 @@ class Meta(msgspec.Struct, frozen=True, array_like=True):
         steady: the latest steady time in microseconds that is known to have passed.
         boot: the id of the boot of the machine during which `base` was measured; "" if unknown.
         base: microseconds to add to the monotonic clock of that boot to get steady time.
+        stored: bytes of all streams in the catalog, without those that forks inherit; `UNCOUNTED` if an older version wrote the catalog.
     """
 
     lsn: int = 0
@@ -58,6 +59,7 @@ class Meta(msgspec.Struct, frozen=True, array_like=True):
     steady: int = 0
     boot: str = ""
     base: int = 0
+    stored: int = UNCOUNTED
 
     @property
     def clock(self) -> tuple[int, str, int]:
@@ -98,6 +100,11 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def extent(self) -> Extent:
         """The part of the stream's log that is proven to be durable."""
         return Extent(self.origin.position if self.origin else 0, self.tail, self.index_entries)
+
+    @property
+    def size(self) -> int:
+        """The bytes of the stream, without those that a fork inherits."""
+        return self.tail - (self.origin.position if self.origin else 0)
 
     @property
     def deadline(self) -> int | None:
@@ -146,6 +153,23 @@ class Catalog(ABC):
 
         Raises:
             Damaged: the metadata entry is damaged.
+        """
+
+    @abstractmethod
+    def stored_bytes(self) -> int:
+        """Returns the bytes of all streams. Reads the entry of each stream if an older version wrote the catalog.
+
+        Raises:
+            Damaged: the metadata or an entry is damaged.
+        """
+
+    @abstractmethod
+    def count_again(self) -> None:
+        """Counts the streams and their bytes, and writes both numbers to the metadata.
+
+        Raises:
+            Damaged: an entry is damaged.
+            OSError: nothing has changed.
         """
 
     @abstractmethod
@@ -228,7 +252,7 @@ class Catalog(ABC):
         """Writes changes to the catalog durably, either all of them or none.
 
         Args:
-            meta: the new metadata. The catalog sets `streams`, `commits` and `identity` itself.
+            meta: the new metadata. The catalog sets `streams`, `stored`, `commits` and `identity` itself.
             changes: streams to write or to remove.
             removed: incarnations whose logs have been removed, so that they are no longer garbage.
             documents: new contents of documents by name; None deletes a document.

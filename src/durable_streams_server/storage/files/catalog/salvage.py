@@ -322,6 +322,7 @@ def _make_consistent(tables: _Tables, notes: list[str]) -> Meta:
     meta = msgspec.structs.replace(
         meta,
         streams=len(entries),
+        stored=sum(entry.size for entry in entries.values()),
         last_incarnation=max((meta.last_incarnation, *incarnations)),
     )
     tables[META] = {META_KEY: seal(META_KEY, msgspec.msgpack.encode(meta))}

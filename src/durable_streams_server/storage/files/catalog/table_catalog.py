@@ -10,7 +10,7 @@ from ....protocol.producers import ProducerState
 from ...damage import Damaged
 from ..disk import NO_HANDLES, NO_SPACE, TOO_LARGE, Disk
 from .copy import Copy
-from .entries import NO_DOCUMENTS, Catalog, Drop, Entry, Meta, Put
+from .entries import NO_DOCUMENTS, UNCOUNTED, Catalog, Drop, Entry, Meta, Put
 from .reconcile import Relation, relate
 from .tables import (
     DEADLINES,
@@ -69,6 +69,7 @@ class TableCatalog(Catalog):
         self._copy = copy
         self._disk = disk
         self._is_copied = True  # whether commits go to the second copy too
+        self._stored: int | None = None  # the bytes of all streams, once they are known
         self._smallest = self._rewrite_from = smallest
         relation = relate(self._written_meta(), copy.state, copy.newest)
         if not readonly:
@@ -78,6 +79,12 @@ class TableCatalog(Catalog):
 
     def meta(self) -> Meta:
         return parse_meta(self._tables.get(META, META_KEY))
+
+    def stored_bytes(self) -> int:
+        if self._stored is None:
+            known = self.meta().stored
+            self._stored = self._count()[1] if known == UNCOUNTED else known
+        return self._stored
 
     def find(self, path: str) -> Entry | None:
         key = path.encode()
@@ -162,12 +169,29 @@ class TableCatalog(Catalog):
         removed: list[int],
         documents: Mapping[str, bytes | None] = NO_DOCUMENTS,
     ) -> None:
+        before = self.stored_bytes()
+        stored = 0
+
         def fill(transaction: WriteTransaction) -> None:
+            nonlocal stored
             old = transaction.meta()
-            count = write_changes(transaction, changes, removed, documents)
-            transaction.put_meta(self._counted(meta, old, old.streams + count))
+            growth = write_changes(transaction, changes, removed, documents)
+            stored = before + growth.stored
+            streams = old.streams + growth.streams
+            transaction.put_meta(self._counted(meta, old, streams, stored))
 
         self._write(fill)
+        self._stored = stored
+
+    def count_again(self) -> None:
+        streams, stored = self._count()
+
+        def fill(transaction: WriteTransaction) -> None:
+            old = transaction.meta()
+            transaction.put_meta(self._counted(old, old, streams, stored))
+
+        self._write(fill)
+        self._stored = stored
 
     def tidy(self) -> None:
         state = self._copy.state
@@ -186,19 +210,32 @@ class TableCatalog(Catalog):
         sealed = self._tables.get(META, META_KEY)
         return None if sealed is None else parse_meta(sealed)
 
-    def _counted(self, meta: Meta, old: Meta, streams: int) -> Meta:
-        """Returns metadata with the numbers of streams and commits and the identity filled in.
+    def _count(self) -> tuple[int, int]:
+        """Returns the number of streams and their bytes, after reading the entry of each stream."""
+        streams = stored = 0
+        for _, entry in self.paths():
+            streams += 1
+            stored += entry.size
+        return streams, stored
+
+    def _counted(self, meta: Meta, old: Meta, streams: int, stored: int) -> Meta:
+        """Returns metadata with the numbers of streams, bytes and commits and the identity filled in.
 
         Args:
             meta: the metadata that the caller wants to commit.
             old: the metadata of the last commit.
             streams: number of streams after this commit.
+            stored: bytes of these streams.
         """
         identity = old.identity
         if self._is_copied and not identity:
             identity = self._disk.random_number() or 1
         return msgspec.structs.replace(
-            meta, streams=streams, commits=old.commits + bool(identity), identity=identity
+            meta,
+            streams=streams,
+            stored=stored,
+            commits=old.commits + bool(identity),
+            identity=identity,
         )
 
     def _write(self, fill: Callable[[WriteTransaction], None]) -> None:

@@ -65,7 +65,7 @@ def parse_meta(sealed: bytes | None) -> Meta:
         Damaged: the entry is damaged.
     """
     if sealed is None:
-        return Meta()
+        return Meta(stored=0)
     try:
         return msgspec.msgpack.decode(unseal(META_KEY, sealed), type=Meta)
     except msgspec.DecodeError:
@@ -96,6 +96,18 @@ def operations(payload: bytes) -> Iterator[Operation]:
         sealed = None if table & _DELETE else payload[position + key_size : end]
         yield Operation(table & ~_DELETE, key, sealed)
         position = end
+
+
+class Growth(NamedTuple):
+    """By how much one commit changes the catalog.
+
+    Attributes:
+        streams: number of added streams, less the removed ones.
+        stored: number of added bytes of streams, less the removed ones.
+    """
+
+    streams: int
+    stored: int
 
 
 class WriteTransaction(ABC):
@@ -227,8 +239,8 @@ def write_changes(
     changes: list[Put | Drop],
     removed: list[int],
     documents: Mapping[str, bytes | None],
-) -> int:
-    """Writes the changes of one checkpoint. Returns by how many the number of streams has grown.
+) -> Growth:
+    """Writes the changes of one checkpoint, and returns by how much the catalog has grown.
 
     Args:
         transaction: the transaction to write to.
@@ -236,7 +248,7 @@ def write_changes(
         removed: incarnations that are no longer garbage.
         documents: new contents of documents by name; None deletes a document.
     """
-    count = 0
+    count = stored = 0
     for change in changes:
         key = change.path.encode()
         raw = transaction.get(STREAMS, key)
@@ -245,11 +257,13 @@ def write_changes(
             _drop_deadline(transaction, old)
         if isinstance(change, Put):
             count += old is None
+            stored += change.entry.size - (0 if old is None else old.size)
             _put_stream(transaction, key, change)
             continue
         if old is not None and old.incarnation == change.incarnation:
             transaction.delete(STREAMS, key)
             count -= 1
+            stored -= old.size
         elif old is not None:
             _put_deadline(transaction, key, old)
         for name in transaction.keys(PRODUCERS, U64.pack(change.incarnation)):
@@ -262,7 +276,7 @@ def write_changes(
             transaction.delete(DOCUMENTS, title.encode())
         else:
             transaction.put(DOCUMENTS, title.encode(), document)
-    return count
+    return Growth(count, stored)
 
 
 def _put_stream(transaction: WriteTransaction, key: bytes, change: Put) -> None:

@@ -12,6 +12,7 @@ from ....protocol.subscriptions.state import Subscriptions
 from ...damage import Damaged
 from .. import held
 from ..catalog import Catalog, Entry, Meta, label_of_entry
+from ..catalog.entries import UNCOUNTED
 from ..disk import LOST, Disk
 from ..index import Label
 from ..log_layout import DIRECTORY as LOGS
@@ -67,6 +68,7 @@ class Check:
         kept_beside: logs whose last bytes are in separate files.
         orphans: files among the logs that belong to no stream.
         gaps: gaps in the write-ahead log.
+        has_wrong_sums: whether the catalog's metadata has a wrong number of streams or bytes.
         is_catalog_readable: whether every entry of the catalog can be read.
         is_catalog_lost: whether there are logs, although nothing was ever committed to the catalog.
         is_log_damaged: whether a store would refuse to open the write-ahead log.
@@ -89,6 +91,7 @@ class Check:
         self.kept_beside: list[KeptBeside] = []
         self.orphans: list[str] = []
         self.gaps: list[Gap] = []
+        self.has_wrong_sums = False
         self.is_catalog_readable = False
         self.is_catalog_lost = False
         self.is_log_damaged = False
@@ -129,11 +132,13 @@ class Check:
         """
         damages: list[Damaged] = []
         references = CrossReferences()
+        stored = 0
         has_right_deadlines = True
         try:
             for path, entry in self._catalog.paths(damages.append):
                 self._streams += 1
                 self._progress(self._streams, meta.streams)
+                stored += entry.size
                 self._check_log(path, entry)
                 references.add(path, entry)
                 self._catalog.producers(entry.incarnation)
@@ -148,7 +153,11 @@ class Check:
             yield from (Finding("catalog", str(each)) for each in damages)
             return False
         if self._streams != meta.streams:
+            self.has_wrong_sums = True
             yield Finding("catalog", f"it holds {self._streams} streams and says {meta.streams}")
+        if meta.stored not in (stored, UNCOUNTED):
+            self.has_wrong_sums = True
+            yield Finding("catalog", f"its streams have {stored} bytes and it says {meta.stored}")
         if not has_right_deadlines:
             yield Finding("catalog", "its deadlines are not those of its streams")
         yield from references.fork_faults()

@@ -44,6 +44,9 @@ def repair(
     if not check.is_catalog_readable:
         yield "catalog: it cannot be repaired; restore it from a backup"
         return
+    if check.has_wrong_sums:
+        catalog.count_again()
+        yield "catalog: its streams and their bytes are counted again"
     # Orphans go first. An earlier repair that was killed may have made them, and this one uses the same names.
     for name in check.orphans:
         yield move_to_quarantine(disk, name)
