@@ -9,9 +9,11 @@ from durable_streams_server import (
     DurableStreamsApp,
     FileBackedStreamStore,
     StreamLifecycleEvent,
+    StreamStore,
     create_app,
     create_registry_hooks,
 )
+from durable_streams_server.protocol.decisions.quota import Quota
 from tests.http.asgi_driver import request
 
 A = "/v1/stream/a"
@@ -32,6 +34,9 @@ TEXT = {"content-type": "text/plain"}
         {"body_timeout": float("inf")},
         {"body_timeout": float("nan")},
         {"cors": ["nonsense"]},
+        {"max_streams": 0},
+        {"max_stream_bytes": 0},
+        {"max_total_bytes": -1},
         {"hooks": [*create_registry_hooks(), *create_registry_hooks("b")]},
     ],
 )
@@ -61,6 +66,34 @@ async def test_create_app_applies_its_settings() -> None:
     assert b'"key":"a"' in (await request(app, "GET", "/s/all")).body
     refused = await request(app, "DELETE", "/s/all")
     assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
+
+
+async def test_limits_of_streams_and_bytes_are_refused_with_their_own_codes() -> None:
+    app = create_app(max_streams=2, max_stream_bytes=4, max_total_bytes=6)
+
+    async def refused(method: str, url: str, body: bytes = b"") -> tuple[int, str, str | None]:
+        answer = await request(app, method, url, TEXT, body)
+        return answer.status, answer.error["code"], answer.headers.get("retry-after")
+
+    assert (await request(app, "PUT", A, TEXT, b"1234")).status == 201
+    assert await refused("POST", A, b"x") == (413, "STREAM_TOO_LARGE", None)
+    b = "/v1/stream/b"
+    assert await refused("PUT", b, b"123") == (507, "STORE_FULL", "5")
+    assert (await request(app, "PUT", b, TEXT, b"12")).status == 201
+    assert await refused("POST", b, b"x") == (507, "STORE_FULL", "5")
+    assert await refused("PUT", "/v1/stream/c") == (429, "TOO_MANY_STREAMS", "5")
+    assert (await request(app, "PUT", b, TEXT)).status == 200
+    assert (await request(app, "POST", b, {"stream-closed": "true"})).status == 204
+    assert (await request(app, "DELETE", A)).status == 204
+    assert (await request(app, "PUT", "/v1/stream/c", TEXT, b"1234")).status == 201
+
+
+async def test_application_keeps_the_limits_of_its_store_unless_it_is_given_others() -> None:
+    store = StreamStore(max_streams=5, max_total_bytes=60)
+    create_app(store=store)
+    assert store.quota == Quota(5, None, 60)
+    create_app(store=store, max_streams=7, max_stream_bytes=8)
+    assert store.quota == Quota(7, 8, 60)
 
 
 async def test_two_applications_share_nothing() -> None:

@@ -43,6 +43,9 @@ def create_app(
     max_body: int = DEFAULT_MAX_BODY,
     max_in_flight: int = DEFAULT_MAX_IN_FLIGHT,
     max_unsent: int = DEFAULT_MAX_UNSENT,
+    max_streams: int | None = None,
+    max_stream_bytes: int | None = None,
+    max_total_bytes: int | None = None,
     body_timeout: float = DEFAULT_BODY_TIMEOUT,
     compression: bool = True,
     public_url: str | None = None,
@@ -54,14 +57,12 @@ def create_app(
 ) -> DurableStreamsApp:
     """Returns a Durable Streams server as an ASGI application, to run or to mount.
 
-    Mounted under a prefix, its streams are at the paths below that prefix, and it needs no lifespan events. Await its `stop()` when
-    the host application stops.
+    Mounted, it has its streams at the paths below its prefix, and needs no lifespan events. Await its `stop()` when the host stops.
 
     Args:
         store: Where streams are kept; a new `StreamStore` if not given. One store serves one application.
         hooks: Called when streams begin and end; see `create_registry_hooks`.
-        cors: True, or a list of the origins whose scripts may call the server. False sends no CORS headers, so that the host's own CORS
-            policy applies.
+        cors: True, or a list of the origins whose scripts may call the server. False leaves CORS headers to the host application.
         shared_cache_age: Seconds that shared caches may keep a page that can grow. With 0 every cache revalidates it at each use.
         cursor_options: How the CDN cursor is computed.
         stream_root: The path below which `__ds` is reserved for the server.
@@ -71,6 +72,9 @@ def create_app(
         max_body: Maximum bytes of one request body; a larger body is refused with 413.
         max_in_flight: Maximum bytes of all request bodies held at once; beyond it, requests are refused with 503.
         max_unsent: Maximum bytes of pages held at once for readers that have not read them; beyond it, large reads wait.
+        max_streams: Maximum number of streams; beyond it, creates are refused with 429. None keeps the limit of the store.
+        max_stream_bytes: Maximum bytes of one stream; beyond it, appends are refused with 413. None keeps the limit of the store.
+        max_total_bytes: Maximum bytes of all streams; beyond it, appends are refused with 507. None keeps the limit of the store.
         body_timeout: Seconds that a client may pause within a request body; after it, the request is refused with 408.
         compression: Whether to compress large pages with gzip for clients that accept it.
         public_url: The URL of the application with its mount, which receivers of webhooks call back. Without it there can be no webhooks.
@@ -94,6 +98,9 @@ def _assemble(settings: AppSettings) -> DurableStreamsApp:
         ValueError: A setting is out of range.
     """
     store = settings.store if settings.store is not None else StreamStore()
+    quota = settings.quota(store.quota)
+    if quota != store.quota:
+        store.limit(quota)
     public_url = None if settings.public_url is None else check_public_url(settings.public_url)
     engine_options = settings.engine_options()
 

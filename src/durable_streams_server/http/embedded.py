@@ -36,6 +36,9 @@ class TestServerOptions(TypedDict, total=False):
     max_body: int
     max_in_flight: int
     max_unsent: int
+    max_streams: int | None
+    max_stream_bytes: int | None
+    max_total_bytes: int | None
     body_timeout: float
     compression: bool
     public_url: str | None

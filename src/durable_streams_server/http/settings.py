@@ -9,12 +9,14 @@ import msgspec
 
 from ..protocol.arguments import (
     NUMBER,
+    OPTIONAL_INT,
     OPTIONAL_TEXT,
     require,
     require_callable,
     require_each,
 )
 from ..protocol.cursor import CursorOptions
+from ..protocol.decisions.quota import Quota
 from ..storage.store import Store
 from ..streams.clock import Clock
 from ..streams.hooks import RegistryHook, StreamLifecycleHook
@@ -44,6 +46,9 @@ class AppSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_body: int
     max_in_flight: int
     max_unsent: int
+    max_streams: int | None
+    max_stream_bytes: int | None
+    max_total_bytes: int | None
     body_timeout: float
     compression: bool
     public_url: str | None
@@ -63,6 +68,8 @@ class AppSettings(msgspec.Struct, frozen=True, kw_only=True):
         require(int, page_size=self.page_size, max_body=self.max_body)
         require(int, max_in_flight=self.max_in_flight, max_unsent=self.max_unsent)
         require(int, shared_cache_age=self.shared_cache_age)
+        require(OPTIONAL_INT, max_streams=self.max_streams, max_total_bytes=self.max_total_bytes)
+        require(OPTIONAL_INT, max_stream_bytes=self.max_stream_bytes)
         require(NUMBER, long_poll_timeout=self.long_poll_timeout, sse_max_age=self.sse_max_age)
         require(NUMBER, body_timeout=self.body_timeout)
         require(bool, compression=self.compression, read_only=self.read_only)
@@ -70,6 +77,20 @@ class AppSettings(msgspec.Struct, frozen=True, kw_only=True):
         require_callable(optional=True, guard=self.guard)
         if not isinstance(self.cors, bool):
             require_each(str, "origins", cors=self.cors)
+
+    def quota(self, present: Quota) -> Quota:
+        """Returns the limits of streams and bytes. A limit that is None stays as it is.
+
+        Args:
+            present: the present limits of the store.
+
+        Raises:
+            ValueError: A setting is out of range.
+        """
+        given = {name: getattr(self, name) for name in Quota.__struct_fields__}
+        return msgspec.structs.replace(
+            present, **{name: limit for name, limit in given.items() if limit is not None}
+        )
 
     def engine_options(self) -> EngineOptions:
         """Returns the options of the engine.

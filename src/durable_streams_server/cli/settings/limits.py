@@ -21,6 +21,8 @@ from .sources import Sources
 _LARGEST_BODY: Final = 1000 * MIB
 #: Maximum value of other limits, in bytes. No machine has more memory.
 _LARGEST_LIMIT: Final = 1 << 40
+#: Maximum value of the limits of stored bytes. No disk is larger.
+_LARGEST_STORE: Final = 1 << 50
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,28 @@ class Limits(Topic):
         DEFAULT_MAX_UNSENT,
         "Bytes held at once for readers that have not taken them; past it, large reads wait and the slowest readers are cut.",
         kind=Size(1, _LARGEST_LIMIT),
+    )
+    max_streams: int | None = setting(
+        None,
+        "Streams that the store may have, also those that are deleted and kept for their forks; past it, creates get 429.",
+        kind=click.IntRange(min=1),
+        metavar="COUNT",
+        unset="no limit",
+        example=1_000_000,
+    )
+    max_stream_bytes: int | None = setting(
+        None,
+        "Bytes that one stream may have, without those that a fork inherits; past it, appends get 413.",
+        kind=Size(1, _LARGEST_STORE),
+        unset="no limit",
+        example=1024 * MIB,
+    )
+    max_total_bytes: int | None = setting(
+        None,
+        "Bytes that all streams together may have; past it, appends get 507 until streams are deleted or expire.",
+        kind=Size(1, _LARGEST_STORE),
+        unset="no limit, so the disk is the limit",
+        example=100 * 1024 * MIB,
     )
     max_connections: int | None = setting(
         None,
