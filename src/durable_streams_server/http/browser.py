@@ -76,9 +76,14 @@ class Browser:
         }
         self._others = _commons(headers + (_allow(b"*") if self._allows_any else []), varies)
 
-    def preflight(self, request: Request) -> Response:
-        """Returns the response to OPTIONS, which precedes any authorisation (TRAPS 44). It lists the allowed methods and headers."""
-        headers: list[Header] = [(b"allow", METHODS), (b"cache-control", b"no-store")]
+    def preflight(self, request: Request, allow: bytes = METHODS) -> Response:
+        """Returns the response to OPTIONS, which precedes any authorisation (TRAPS 44). It lists the allowed methods and headers.
+
+        Args:
+            request: The request.
+            allow: The methods of the request's path.
+        """
+        headers: list[Header] = [(b"allow", allow), (b"cache-control", b"no-store")]
         if self._allows_any or request.headers.get(ORIGIN) in self._named:
             headers += [
                 (b"access-control-allow-methods", METHODS),

@@ -33,7 +33,6 @@ from ..streams.engine import Engine
 from ..subscriptions.service import Service
 from .browser import Browser
 from .compression import Compressor, page_key, wants_gzip
-from .control.control import Control
 from .facts import ServerFacts
 from .gate.clients import client_key
 from .gate.gate import Gate
@@ -44,8 +43,8 @@ from .later import answer_later
 from .limits.live_readers import LiveReaders
 from .observing.metrics import Metrics
 from .observing.routes import CONTROL, OPERATIONS
-from .operations import Operations
 from .options import HandlerOptions
+from .own_routes import OwnRoutes
 from .private import PrivateBrowser
 from .queries import parse_read
 from .replies import Live, Reply, show_events, show_resumed_events, unknown_method
@@ -91,8 +90,7 @@ class Handler:
         self._targets = Targets(options.stream_root)
         self.find_target = self._targets.find
         facts = facts or ServerFacts()
-        self._control = Control(engine, service, options, self._targets, facts)
-        self._operations = Operations(engine, facts, metrics)
+        self._own = OwnRoutes(engine, service, options, self._targets, facts, metrics)
         self._browser = (PrivateBrowser if options.private else Browser)(options.cors_origins)
         self._compressor = Compressor(engine.turns, engine.sending)
         self._kept = KeptAnswers()
@@ -152,7 +150,8 @@ class Handler:
         try:
             method = request.method
             if method == "OPTIONS":
-                return self._browser.finish(request, self._browser.preflight(request))
+                preflight = self._browser.preflight(request, self._own.methods_of(request))
+                return self._browser.finish(request, preflight)
             if method == "POST":
                 known = request.known
                 if known is not None and known.append is not None and not self._engine.stopping:
@@ -161,8 +160,7 @@ class Handler:
                 return kept
             path, is_own = self._locate(request)
             if is_own:
-                routes = self._operations if path in OPERATIONS_PATHS else self._control
-                return self._reply(request, routes.handle(request, path), _unchanged)
+                return self._reply(request, self._own.handle(request, path), _unchanged)
             if method == "GET":
                 return self._get(request, path, on_ready, permit, peer)
             return self._route(request, path)
@@ -225,7 +223,7 @@ class Handler:
             self.gate.check_head(request, peer)
         path, is_own = self._locate(request)
         if is_own:
-            self._control.check_head(request)
+            self._own.check_head(request)
         elif request.method == "POST":
             commands.parse_append(path, request.headers, _ANY_BODY)
             self._engine.check_visible(path)

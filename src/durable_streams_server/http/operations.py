@@ -19,6 +19,8 @@ from .observing.metrics import Metrics
 from .readiness import Readiness
 from .request import Request
 
+#: The methods of these routes, as in an `Allow` header.
+METHODS: Final = "GET, HEAD, OPTIONS"
 _HEADERS: Final = ((CONTENT_TYPE, b"application/json"), (b"cache-control", b"no-store"))
 
 
@@ -53,7 +55,7 @@ class Operations:
         if answer is None:
             raise NotFound("this path is reserved for the server itself", "RESERVED_PATH")
         if request.method not in ("GET", "HEAD"):
-            allow = (b"allow", b"GET, HEAD, OPTIONS")
+            allow = (b"allow", METHODS.encode())
             raise MethodNotAllowed("the method is not known here", headers=[allow])
         return answer(request)
 

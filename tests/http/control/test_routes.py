@@ -49,7 +49,7 @@ def test_find_reaches_every_route() -> None:
 
 
 async def test_every_route_and_method_has_an_action_and_nothing_else_has() -> None:
-    control: Control = Site().app.handler._control
+    control: Control = Site().app.handler._own.control
     listed = {(route, method) for route in ROUTES for method in route.methods}
     assert set(control.actions) == listed
 
@@ -60,6 +60,7 @@ def test_only_the_routes_of_workers_and_public_documents_need_no_verb() -> None:
     }
     assert free == {
         "jwks.json": "public",
+        "openapi.json": "public",
         "subscriptions/{id}/callback": "worker",
         "subscriptions/{id}/ack": "worker",
         "subscriptions/{id}/release": "worker",

@@ -7,6 +7,7 @@ from ...protocol.codings import refuse_coded
 from ...streams.engine import Engine
 from ...subscriptions.service import Service
 from ..facts import ServerFacts
+from ..openapi.route import OpenApiRoute
 from ..options import HandlerOptions
 from ..request import Request
 from ..targets import Targets
@@ -41,6 +42,7 @@ class Control:
         self.actions: Actions = {
             **InfoRoute(engine, service, options, targets.root, facts).actions,
             **ListingRoute(engine).actions,
+            **OpenApiRoute(targets.root).actions,
             **SubscriptionRoutes(service, targets.root).actions,
             **WorkerRoutes(service, targets.root).actions,
         }

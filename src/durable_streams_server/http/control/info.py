@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 
 import msgspec
@@ -20,8 +21,10 @@ from ...protocol.limits import (
     SSE_PAGE_SIZE,
 )
 from ...protocol.names import LIVE_LONG_POLL, LIVE_SSE
+from ...storage.ticket import Ticket
 from ...streams.engine import Engine
 from ...subscriptions.service import Service
+from ...subscriptions.tickets import ticket_for
 from ..facts import ServerFacts
 from ..options import HandlerOptions
 from ..request import Request
@@ -144,14 +147,16 @@ class InfoRoute:
         self.actions: Actions = {(INFO, "GET"): self._info}
 
     def _info(self, _: Request) -> Answer:
-        info = Info(
-            "durable-streams-server",
-            version(),
-            self._root or "/",
-            self._capabilities(),
-            self._limits,
+        # In a thread, because the first call takes some 50 ms.
+        found = Ticket.of(version()) if _is_known() else ticket_for(asyncio.to_thread(version))
+        return found.then(self._show)
+
+    def _show(self, version: str | None) -> Answer:
+        root = self._root or "/"
+        capabilities = self._capabilities()
+        return document(
+            200, Info("durable-streams-server", version, root, capabilities, self._limits)
         )
-        return document(200, info)
 
     def _capabilities(self) -> Capabilities:
         webhooks = () if self._service.public_url is None else ("webhook",)
@@ -175,6 +180,11 @@ def version() -> str | None:
         return metadata.version("durable-streams-server")
     except metadata.PackageNotFoundError:
         return None
+
+
+def _is_known() -> bool:
+    """Returns whether `version` has its result already."""
+    return version.cache_info().currsize > 0
 
 
 def _limits(engine: Engine, options: HandlerOptions) -> ClientLimits:

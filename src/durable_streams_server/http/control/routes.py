@@ -34,6 +34,7 @@ class Route(msgspec.Struct, frozen=True):
 
 
 JWKS: Final = Route("jwks.json", ("GET",), "public")
+OPENAPI: Final = Route("openapi.json", ("GET",), "public")
 INFO: Final = Route("info", ("GET",), "admin")
 STREAMS: Final = Route("streams", ("GET",), "admin")
 SUBSCRIPTION: Final = Route("subscriptions/{id}", ("PUT", "GET", "DELETE"), "subscribe")
@@ -45,7 +46,19 @@ ACK: Final = Route("subscriptions/{id}/ack", ("POST",), "worker")
 RELEASE: Final = Route("subscriptions/{id}/release", ("POST",), "worker")
 
 #: Every control route.
-ROUTES: Final = (JWKS, INFO, STREAMS, SUBSCRIPTION, LINKS, LINK, CLAIM, CALLBACK, ACK, RELEASE)
+ROUTES: Final = (
+    JWKS,
+    OPENAPI,
+    INFO,
+    STREAMS,
+    SUBSCRIPTION,
+    LINKS,
+    LINK,
+    CLAIM,
+    CALLBACK,
+    ACK,
+    RELEASE,
+)
 
 _PLAIN: Final = {route.template: route for route in ROUTES if "/" not in route.template}
 _OF_SUBSCRIPTION: Final = {

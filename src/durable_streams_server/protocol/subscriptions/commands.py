@@ -229,15 +229,19 @@ Upkeep = (
 )
 
 
-class _Webhook(msgspec.Struct):
+class WebhookBody(msgspec.Struct):
+    """Where the server sends the wakes of a webhook subscription."""
+
     url: str
 
 
-class _SubscribeBody(msgspec.Struct):
+class SubscribeBody(msgspec.Struct):
+    """The decoded body of a PUT that creates a subscription."""
+
     type: SubscriptionType
     pattern: str | None = None
     streams: list[str] | None = None
-    webhook: _Webhook | None = None
+    webhook: WebhookBody | None = None
     wake_stream: str | None = None
     lease_ttl_ms: Annotated[int, msgspec.Meta(ge=MIN_LEASE_TTL, le=MAX_LEASE_TTL)] = (
         DEFAULT_LEASE_TTL
@@ -245,11 +249,15 @@ class _SubscribeBody(msgspec.Struct):
     description: Annotated[str, msgspec.Meta(max_length=MAX_DESCRIPTION)] | None = None
 
 
-class _LinkBody(msgspec.Struct):
+class LinkBody(msgspec.Struct):
+    """The decoded body of a POST that adds links."""
+
     streams: list[str]
 
 
-class _ClaimBody(msgspec.Struct):
+class ClaimBody(msgspec.Struct):
+    """The decoded body of a claim."""
+
     worker: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_WORKER)]
 
 
@@ -298,7 +306,7 @@ def parse_subscribe(id_: str, body: bytes, root: str) -> Subscribe:
     Raises:
         BadRequest: INVALID_SUBSCRIPTION, INVALID_PATTERN or INVALID_PATH.
     """
-    asked = _decode(body, _SubscribeBody)
+    asked = _decode(body, SubscribeBody)
     if asked.pattern is None and not asked.streams:
         raise _invalid("it needs a pattern or streams")
     if (asked.webhook is not None) != (asked.type == "webhook"):
@@ -330,7 +338,7 @@ def parse_link(id_: str, body: bytes, root: str) -> Link:
     Raises:
         BadRequest: INVALID_SUBSCRIPTION or INVALID_PATH.
     """
-    return Link(id_, _paths(_decode(body, _LinkBody).streams, root))
+    return Link(id_, _paths(_decode(body, LinkBody).streams, root))
 
 
 def parse_claim(id_: str, body: bytes) -> Claim:
@@ -339,7 +347,7 @@ def parse_claim(id_: str, body: bytes) -> Claim:
     Raises:
         BadRequest: INVALID_SUBSCRIPTION.
     """
-    return Claim(id_, _decode(body, _ClaimBody).worker)
+    return Claim(id_, _decode(body, ClaimBody).worker)
 
 
 def parse_acknowledge(body: bytes) -> AckBody:
