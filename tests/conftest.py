@@ -39,6 +39,7 @@ REASONS = {
     "tests/interop/": "runs npm packages and official clients against servers",
     "tests/memory/": "measures the memory of a server that has much data",
     "tests/mounted/": "runs the official suite below a mount",
+    "tests/openapi/": "sends thousands of generated requests to servers",
     "tests/protocol/json/test_split.py": "splits bodies of many MiB",
     "tests/protocol/subscriptions/test_globs.py": "compares the cost of many patterns with that of few",
     "tests/protocol/test_ancestry.py": "builds very long chains of forks",

@@ -8,6 +8,7 @@ from tests.extremes.values import HEADER_VALUES, JSON_VALUES, PATHS, TEXTS
 
 ROOT: Final = b"/v1/stream"
 CONTROL: Final = ROOT + b"/__ds/"
+HEALTH: Final = (b"/healthz", b"/readyz")
 TYPE: Final = (b"content-type", b"text/plain")
 JSON: Final = (b"content-type", b"application/json")
 Header = tuple[bytes, bytes]
@@ -67,9 +68,9 @@ class Step:
     needs_token: bool = False
 
     @property
-    def is_control(self) -> bool:
-        """Returns whether the request is for a control route."""
-        return self.path.startswith(CONTROL)
+    def is_own(self) -> bool:
+        """Returns whether the request is for a route of the server itself."""
+        return self.path.startswith(CONTROL) or self.path in HEALTH
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def shown(value: bytes) -> str:
 def every_case() -> Iterator[Case]:
     """Yields all cases, each with paths of its own."""
     number = 0
-    for maker in (_headers, _forks, _reads, _queries, _paths, _bodies, _control):
+    for maker in (_headers, _forks, _reads, _queries, _paths, _bodies, _control, _own):
         for case in maker():
             number += 1
             yield _numbered(case, number)
@@ -236,6 +237,27 @@ def _bodies() -> Iterator[Case]:
         yield Case(
             f"body {shown(body)}", (Step("PUT", S, (TYPE,), b"1"), Step("POST", S, (TYPE,), body))
         )
+
+
+def _own() -> Iterator[Case]:
+    """Yields requests for documents of the server itself, with one extreme value in a header or in the query."""
+    documents = [*HEALTH, *(CONTROL + name for name in (b"info", b"openapi.json", b"streams"))]
+    for name in READ_HEADERS:
+        for value in HEADER_VALUES:
+            headers = ((name, value),)
+            gets = [Step("GET", path, headers) for path in documents]
+            heads = [Step("HEAD", path, headers, query=_quoted(value)) for path in documents]
+            yield Case(f"document {name.decode()}: {shown(value)}", (*gets, *heads))
+    for name in (b"prefix", b"after", b"limit", b"unknown"):
+        for value in HEADER_VALUES:
+            query = b"%b=%b" % (name, _quoted(value))
+            steps = [Step(method, CONTROL + b"streams", query=query) for method in ("GET", "HEAD")]
+            yield Case(f"listing {name.decode()}={shown(value)}", tuple(steps))
+        twice = Step("GET", CONTROL + b"streams", query=b"%b=1&%b=1" % (name, name))
+        yield Case(f"listing {name.decode()} twice", (twice,))
+    for form in PATHS:
+        after = Step("GET", CONTROL + b"streams", query=b"after=" + _quoted(form))
+        yield Case(f"listing after {shown(form)}", (after, Step("GET", CONTROL + b"info" + form)))
 
 
 # -- subscriptions -----------------------------------------------------------

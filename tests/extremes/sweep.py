@@ -65,7 +65,7 @@ class Judge:
         if answer.status >= 400:
             if step.method != "HEAD":
                 assert json.loads(answer.body)["error"]["code"]
-        elif step.is_control:
+        elif step.is_own:
             self._record_claim(answer)
         elif step.method == "PUT" and answer.status == 201:
             self._record_create(step, answer)
@@ -125,7 +125,7 @@ class Judge:
                 continue
             assert (read.status, read.body) == (200, content.body)
             assert (read.headers.get("stream-closed") == "true") == content.closed
-        for path in {step.path for step in self.case.steps if not step.is_control}:
+        for path in {step.path for step in self.case.steps if not step.is_own}:
             if path not in self.streams:
                 read = await world.ask(Step("GET", path))
                 assert 400 <= read.status < 500, f"refused, and {path!r} is there"

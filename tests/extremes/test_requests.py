@@ -32,7 +32,7 @@ def test_extreme_values_neither_stop_a_server_nor_change_data(
 def test_extreme_cases_use_different_stream_paths() -> None:
     every = list(every_case())
     assert len(every) > 8_000
-    paths = [{step.path for step in case.steps if not step.is_control} for case in every]
+    paths = [{step.path for step in case.steps if not step.is_own} for case in every]
     assert len(set.union(*paths)) == sum(map(len, paths))
 
 

@@ -12,6 +12,7 @@ from random import Random
 from typing import NamedTuple
 
 from durable_streams_server import create_app
+from durable_streams_server.http.control.info import version
 from durable_streams_server.http.native.lane import Lane
 from tests.http.asgi_driver import Answer
 from tests.http.socket_driver import (
@@ -32,6 +33,16 @@ DONE = "done"  # the name of a closed stream
 Contents = dict[str, tuple[bytes, bool]]
 
 
+#: Requests for documents of the server itself.
+_OWN = (
+    ("GET", "/healthz"),
+    ("HEAD", "/readyz?x=1"),
+    ("GET", f"{S}__ds/info"),
+    ("GET", f"{S}__ds/streams?limit=2"),
+    ("GET", f"{S}__ds/streams?limit=none"),
+)
+
+
 class Sent(NamedTuple):
     """One request, and whether the server closes the connection after its response."""
 
@@ -44,6 +55,7 @@ class World:
     """One server with a native lane on the running event loop."""
 
     def __init__(self, holds: bool = False) -> None:
+        version()  # otherwise the first request would wait for a thread
         self.store = HeldStore()
         app = create_app(
             store=self.store, max_body=MAX_BODY, max_in_flight=10**6, clock=ManualClock()
@@ -116,6 +128,7 @@ def _reading(chance: Random, target: str) -> Sent:
             ("GET", f"{S}{DONE}?offset=now&live=long-poll"),
             ("GET", S + "../x"),
             ("HEAD", target),
+            *_OWN,
             ("OPTIONS", "*"),
             ("PATCH", target),
         ]
@@ -163,6 +176,7 @@ def _last(chance: Random) -> Sent:
         [
             Sent("POST", post(b"last", "Connection: close"), True),
             Sent("GET", request("GET").replace(b"HTTP/1.1", b"HTTP/1.0"), True),
+            Sent("GET", b"GET /healthz HTTP/1.0\r\n\r\n", True),
             Sent("GET", b"GET /v1/stream/a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", True),
             Sent("GET", request("GET", f"{S}{DONE}?offset=-1&live=sse", "Connection: close"), True),
             Sent("POST", post(b"x" * (MAX_BODY + 1)), True),

@@ -40,6 +40,9 @@ REFUSED = {
     "sequence gap": (409, ["POST", A, TEXT, *STAMP, "Producer-Seq: 5"]),
     "no claim": (400, ["POST", CONTROL + "/claim", JSON]),
     "no document": (400, ["PUT", CONTROL, JSON]),
+    "health check": (405, ["POST", "/healthz", TEXT]),
+    "info": (405, ["PUT", "/v1/stream/__ds/info", JSON]),
+    "listing": (400, ["GET", "/v1/stream/__ds/streams?limit=none"]),
 }
 
 
@@ -123,7 +126,8 @@ async def test_refused_asgi_request_leaves_no_cyclic_garbage(
     headers = [(name.encode(), value.encode()) for name, value in pairs]
     with no_garbage():
         length = (b"content-length", b"%d" % len(BODY))
-        exchange = Exchange(app, method, target.encode(), [*headers, length])
+        path, _, query = target.encode().partition(b"?")
+        exchange = Exchange(app, method, path, [*headers, length], query)
         exchange.feed(BODY)
         answer = await exchange.answer()
         assert answer.status == status
