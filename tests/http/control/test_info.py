@@ -10,6 +10,7 @@ from durable_streams_server import create_app
 from durable_streams_server.http.control import info
 from durable_streams_server.http.control.listing import MAX_STREAMS_LISTED
 from durable_streams_server.http.control.requests import MAX_CONTROL_BODY
+from durable_streams_server.http.limits.client_limits import ClientLimits
 from tests.http.asgi_driver import request
 from tests.http.control_site import CONTROL, PUBLIC, Site
 from tests.http.lanes import Caller
@@ -47,6 +48,10 @@ async def test_info_has_the_limits_in_force() -> None:
     assert limits["event_stream_seconds"] == 7.5
     assert limits["body_timeout_seconds"] == 3
     assert limits["streams_listed"] == MAX_STREAMS_LISTED
+    clients = ClientLimits(max_live_readers_per_client=7, max_bytes_per_second=8)
+    limits = (await shown(limits=clients))["limits"]
+    assert limits["live_readers_per_client"] == 7
+    assert (limits["appends_per_second"], limits["append_bytes_per_second"]) == (None, 8)
     limits = (await shown())["limits"]
     assert limits["control_body_bytes"] == MAX_CONTROL_BODY
     assert limits["path_bytes"] == 500

@@ -52,6 +52,7 @@ async def test_listing_shows_each_stream(site: Site) -> None:
     reader = start_live_read(site.app, A, "sse")
     await reader.until(b"data")
     fork = {"stream-forked-from": A, "stream-expires-at": "2099-01-01T00:00:00Z"}
+    fork["stream-public"] = "true"
     await site.ask("PUT", f"{ROOT}/fork", headers={**fork, "stream-closed": "true"})
     page = await site.value("GET", STREAMS)
     assert first.status == 204
@@ -62,6 +63,7 @@ async def test_listing_shows_each_stream(site: Site) -> None:
         "content_type": "text/plain",
         "tail": head.headers["stream-next-offset"],
         "closed": False,
+        "public": False,
         "readers": 1,
         "bytes": 1,
         "created_at": stream["created_at"],
@@ -72,6 +74,7 @@ async def test_listing_shows_each_stream(site: Site) -> None:
     assert forked["forked_from"] == A
     assert forked["expires_at"] == "2099-01-01T00:00:00Z"
     assert (forked["bytes"], forked["closed"], forked["readers"]) == (0, True, 0)
+    assert forked["public"] is True
     assert forked["tail"] == stream["tail"]
     reader.disconnect()
     await reader.finish()

@@ -55,7 +55,7 @@ class Capabilities(msgspec.Struct, frozen=True):
     auth: tuple[str, ...]
 
 
-class ClientLimits(msgspec.Struct, frozen=True):
+class LimitsInForce(msgspec.Struct, frozen=True):
     """The limits in force that a client can act on. `docs/limits.md` explains them.
 
     Attributes:
@@ -77,6 +77,10 @@ class ClientLimits(msgspec.Struct, frozen=True):
         ttl_seconds: Maximum TTL.
         fork_depth: Maximum number of forks in a chain.
         streams_listed: Maximum streams in one page of the listing.
+        live_readers_per_client: Maximum live reads of one client at once.
+        live_readers_per_stream: Maximum live reads of one stream at once.
+        appends_per_second: Maximum appends of one client in a second, or null for no limit.
+        append_bytes_per_second: Maximum bytes of appends of one client in a second, or null for no limit.
     """
 
     url_bytes: int
@@ -97,6 +101,10 @@ class ClientLimits(msgspec.Struct, frozen=True):
     ttl_seconds: int
     fork_depth: int
     streams_listed: int
+    live_readers_per_client: int
+    live_readers_per_stream: int
+    appends_per_second: int | None
+    append_bytes_per_second: int | None
 
 
 class Info(msgspec.Struct, frozen=True):
@@ -114,7 +122,7 @@ class Info(msgspec.Struct, frozen=True):
     version: str | None
     stream_root: str
     capabilities: Capabilities
-    limits: ClientLimits
+    limits: LimitsInForce
 
 
 class InfoRoute:
@@ -187,9 +195,9 @@ def _is_known() -> bool:
     return version.cache_info().currsize > 0
 
 
-def _limits(engine: Engine, options: HandlerOptions) -> ClientLimits:
+def _limits(engine: Engine, options: HandlerOptions) -> LimitsInForce:
     """Returns the limits in force."""
-    return ClientLimits(
+    return LimitsInForce(
         url_bytes=MAX_URL_BYTES,
         path_bytes=MAX_PATH_BYTES,
         header_bytes=MAX_HEADER_BYTES,
@@ -208,4 +216,8 @@ def _limits(engine: Engine, options: HandlerOptions) -> ClientLimits:
         ttl_seconds=MAX_TTL_SECONDS,
         fork_depth=MAX_FORK_DEPTH,
         streams_listed=MAX_STREAMS_LISTED,
+        live_readers_per_client=options.clients.max_live_readers_per_client,
+        live_readers_per_stream=options.clients.max_live_readers_per_stream,
+        appends_per_second=options.clients.max_appends_per_second,
+        append_bytes_per_second=options.clients.max_bytes_per_second,
     )

@@ -45,6 +45,7 @@ class ListedStream(msgspec.Struct, frozen=True, omit_defaults=True):
         content_type: the content type.
         tail: the offset after the last byte.
         closed: whether the stream is closed.
+        public: whether everybody may read the stream.
         readers: the number of attached live readers.
         bytes: bytes that the stream itself holds, without those that a fork inherits.
         created_at: when the stream was created, in UTC.
@@ -59,6 +60,7 @@ class ListedStream(msgspec.Struct, frozen=True, omit_defaults=True):
     content_type: str | None = None
     tail: str | None = None
     closed: bool | None = None
+    public: bool | None = None
     readers: int | None = None
     bytes: int | None = None
     created_at: str | None = None
@@ -231,6 +233,7 @@ class ListingRoute:
             content_type=state.media.text,
             tail=state.name(state.visible_tail),
             closed=state.visible_closed,
+            public=state.public,
             readers=state.readers,
             bytes=state.visible_tail - state.base,
             created_at=timestamp(self._engine.clock.wall() - age),
