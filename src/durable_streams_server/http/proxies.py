@@ -45,6 +45,7 @@ class TrustedProxies:
         self._unix = UNIX in names
         self._networks = tuple(parse_network(name) for name in names if name != UNIX)
         self._is_listed = lru_cache(_KEPT_ADDRESSES)(self._find)
+        self._trusts_host = lru_cache(_KEPT_ADDRESSES)(self._find_host)
 
     def trusts(self, peer: object) -> bool:
         """Returns whether the peer of a connection is a trusted proxy.
@@ -54,8 +55,7 @@ class TrustedProxies:
         """
         if not isinstance(peer, tuple):
             return self._unix
-        address = parse_address(peer[0])
-        return address is not None and self._is_listed(address)
+        return self._trusts_host(peer[0])
 
     def counted_address(self, peer: object) -> str | None:
         """Returns the address under which a connection is counted, or None if it has no share.
@@ -81,6 +81,11 @@ class TrustedProxies:
             request.scheme = client.scheme
         if client.address is not None:
             request.client = network_of(client.address)
+
+    def _find_host(self, host: str) -> bool:
+        """Returns whether a host, as a peer name has it, is the address of a trusted proxy."""
+        address = parse_address(host)
+        return address is not None and self._is_listed(address)
 
     def _find(self, address: str) -> bool:
         """Returns whether an address is one of a trusted proxy."""
