@@ -2,13 +2,17 @@
 
 import asyncio
 import sys
+from typing import Any
 
 import pytest
+from uvicorn.server import ServerState
 
 from durable_streams_server import create_app
 from durable_streams_server.errors import StreamError
+from durable_streams_server.http.asgi import http1
 from durable_streams_server.http.limits.admission import (
     DEFAULT_MAX_CONNECTIONS,
+    MAX_HELD,
     OTHERS,
     RESERVE,
     TO_BE_REFUSED,
@@ -18,11 +22,13 @@ from durable_streams_server.http.limits.admission import (
     most_connections,
 )
 from durable_streams_server.http.limits.timeouts import Timeouts
+from durable_streams_server.http.native import connection
 from durable_streams_server.http.native.connection import connection_factory
 from durable_streams_server.http.native.lane import Lane
 from durable_streams_server.storage.files.logs import MAX_OPEN
+from tests.http.asgi.http1_client import AsgiClient
 from tests.http.limits.test_log_rate import Clock
-from tests.http.socket_driver import Client, Wire, logged_warnings, request, run_turns
+from tests.http.socket_driver import Client, Wire, logged_warnings, request, run_turns, until
 
 
 def test_admission_reserves_at_most_half_of_the_file_handles() -> None:
@@ -149,6 +155,21 @@ def test_address_beyond_its_connection_limit_is_logged_once_a_minute(
     assert "1000 refused since" in logged_warnings(caplog)[1]
 
 
+def test_refused_connections_are_held_once_they_come_too_fast() -> None:
+    clock = Clock()
+    admission = Admission(True, 3, limit=10_000, clock=clock)
+    assert not any(admission.hold(9) for _ in range(64))
+    assert [admission.hold(9) for _ in range(MAX_HELD + 1)] == [True] * MAX_HELD + [False]
+    assert admission.held == MAX_HELD
+    admission.end_hold()
+    assert not admission.hold(9_500)  # the store needs the last file handles
+    assert admission.hold(9)
+    clock.now += 1
+    assert not any(admission.hold(9) for _ in range(64))
+    admission.end_hold()
+    assert admission.hold(9)
+
+
 # -- on a connection ---------------------------------------------------------
 
 
@@ -186,6 +207,47 @@ async def test_refused_connection_that_reads_nothing_is_cut() -> None:
     client.reset()
     await run_turns()
     assert not lane.connections
+
+
+@pytest.mark.parametrize("end", ["wait", "leave"])
+@pytest.mark.parametrize("kind", ["native", "asgi"])
+async def test_held_connection_gets_503_later_and_takes_no_place(
+    kind: str, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients that connect again as soon as they are refused would take the time of all others."""
+    for module in (connection, http1):
+        monkeypatch.setattr(module, "HOLD", 0.05)
+    admission = Admission(True, 1, limit=10_000)
+    app, state = create_app(), ServerState()
+    lane = Lane(app, Timeouts(), admission)
+
+    def connect() -> Any:
+        if kind == "native":
+            return Client(lane).wire
+        return AsgiClient(Timeouts(), state=state, app=app, admission=admission).wire
+
+    first = connect()
+    for _ in range(64):
+        assert b" 503 " in connect().received
+    held = connect()
+    held.give(request("HEAD"))  # before the server has stopped to read
+    await run_turns()
+    held.give(b"more")
+    await run_turns()
+    assert (held.received, held.lost, admission.held) == (b"", False, 1)
+    connections = lane.connections if kind == "native" else state.connections
+    await until(lambda: len(connections) == 1)
+    if end == "leave":
+        held.lose()
+        await until(lambda: admission.held == 0)
+        assert held.received == b""
+    else:
+        await until(lambda: held.lost)
+        assert b" 503 " in held.received
+        assert b"TOO_MANY_CONNECTIONS" in held.received
+    first.lose()
+    await until(lambda: len(connections) == 0 and admission.held == 0)
+    assert len(admission._shares) == 0
 
 
 async def test_address_beyond_its_connection_limit_gets_503_but_others_are_served() -> None:

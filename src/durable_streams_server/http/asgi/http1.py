@@ -16,7 +16,7 @@ from ...protocol.hosts import is_host
 from ...protocol.names import HOST
 from ...protocol.units import KIB
 from .. import wire
-from ..limits.admission import Admission, handle_of
+from ..limits.admission import HOLD, Admission, handle_of
 from ..limits.timeouts import Timeouts
 from ..limits.unsent import UnsentTimer
 from ..request import NO_REQUEST
@@ -56,6 +56,7 @@ class Http1Connection(HttpToolsProtocol):
         "_answering",
         "_handler",
         "_is_half_closed",
+        "_is_held",
         "_is_trusted",
         "_late_scope",
         "_observer",
@@ -76,6 +77,7 @@ class Http1Connection(HttpToolsProtocol):
         self._late_scope: Any = None  # the scope of the incomplete head that the timer runs for
         self._answering: RequestResponseCycle | None = None  # the latest request that was started
         self._is_half_closed = False  # whether the client sends no more but still reads
+        self._is_held = False  # whether the connection is refused and will be answered later
         self._is_trusted = False  # whether the peer is a proxy whose headers are believed
         self._unsent = UnsentTimer(timeouts.send)
         self._timer: asyncio.TimerHandle | None = None  # limits the time until a head is complete
@@ -93,8 +95,23 @@ class Http1Connection(HttpToolsProtocol):
         transport.set_write_buffer_limits(high=_UNSENT)
         if refusal is None:
             self._timer = self.loop.call_later(self._timeouts.idle, self._head_is_late)
+        elif self._admission.hold(handle):
+            self.connections.discard(self)  # because it takes no place among the connections
+            self._is_held = True
+            self.loop.call_soon(self._stop_reading)  # uvloop begins to read after this method
+            self.loop.call_later(HOLD, self._end_hold, refusal)
         else:
             self._refuse(refusal)
+
+    def _stop_reading(self) -> None:
+        """Stops reading from the socket of a held connection."""
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def _end_hold(self, refusal: StreamError) -> None:
+        """Answers and closes a connection that was refused a second ago."""
+        self._admission.end_hold()
+        self._refuse(refusal)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stops the timers, and no longer counts the connection."""
@@ -106,6 +123,8 @@ class Http1Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parses received bytes. Starts a timer if they end within a head."""
+        if self._is_held:
+            return
         HttpToolsProtocol.data_received(self, data)
         if self._timer is None and self.scope is not None and "method" in self.scope:
             return  # most requests arrive with a complete head

@@ -29,6 +29,13 @@ DEFAULT_MAX_CONNECTIONS: Final = 20_000
 #: Number of TLS handshakes that may begin beyond the maximum, or beyond an address's share, because a client can read a 503 only after
 #: its handshake.
 TO_BE_REFUSED: Final = 16
+#: Seconds that a refused connection is held before it gets its 503, while connections are refused faster than `_REFUSED_AT_ONCE` a second.
+#: Otherwise clients that connect again at once would take the time of all others, because a connection costs more than an append.
+HOLD: Final = 1.0
+#: Number of connections that are refused at once in each second, so that a client usually need not wait.
+_REFUSED_AT_ONCE: Final = 64
+#: Maximum number of connections that are held. Each takes a file handle and some KiB.
+MAX_HELD: Final = 1024
 _NO_LIMIT: Final = sys.maxsize
 
 
@@ -70,6 +77,7 @@ class Admission:
     Attributes:
         max_connections: maximum number of open connections.
         proxies: the trusted proxies, whose connections are not counted by address.
+        held: number of refused connections that have not got their 503 yet.
 
     Raises:
         ValueError: `max_connections` leaves too few file handles for the store, or `per_address` is below 1.
@@ -103,6 +111,11 @@ class Admission:
             max(1, self.max_connections // 2) if per_address is None else per_address
         )
         self._handshakes = Shares(_NO_LIMIT)
+        self._most = most
+        self._clock = clock
+        self._second = 0.0  # when the present second of refusals has begun
+        self._refused = 0  # connections refused in this second
+        self.held = 0
         self._streams = 0  # HTTP/2 streams, besides the first one of each connection
         self._full_rate = LogRate(clock)
         self._greedy_rate = LogRate(clock)
@@ -143,6 +156,27 @@ class Admission:
                 retry_after=RETRY_SOON,
             )
         return None
+
+    def hold(self, handle: int) -> bool:
+        """Returns whether a refused connection must be held for `HOLD` seconds before it is answered and closed.
+
+        If so, the caller must then call `end_hold` once. Nothing may be read from the connection meanwhile.
+
+        Args:
+            handle: number of the connection's file handle. Nothing is held if the store may need it.
+        """
+        now = self._clock()
+        if now - self._second >= 1.0:
+            self._second, self._refused = now, 0
+        self._refused += 1
+        if self._refused <= _REFUSED_AT_ONCE or self.held >= MAX_HELD or handle >= self._most:
+            return False
+        self.held += 1
+        return True
+
+    def end_hold(self) -> None:
+        """Stops counting a held connection, because it is being answered now, or is lost."""
+        self.held -= 1
 
     def release(self, address: str | None) -> None:
         """Stops counting a connection that `admit` counted."""

@@ -159,7 +159,6 @@ class Answering(Ending):
         The client gets no time to read the response, because the server needs the file handle of the connection.
         """
         lane = self._lane
-        self._parser.is_over = True
         response = lane.handler.refuse(NO_REQUEST, refusal)
         self.transport.write(wire.refusal(response, lane.date))
         lane.observer.refused(response, self._address)

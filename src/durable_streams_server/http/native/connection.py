@@ -17,7 +17,7 @@ from ...errors import RequestTimeout, StreamError
 from ...storage.ticket import Abandoned, Cancelled, Ticket
 from ...streams.turns import WRITES_AT_ONCE
 from .. import wire
-from ..limits.admission import handle_of
+from ..limits.admission import HOLD, handle_of
 from ..limits.shares import address_of_peer
 from ..observing.observer import LiveRead
 from ..replies import Reply
@@ -111,12 +111,41 @@ class Connection(Receiving, Answering):
             lane, self._scheme, trusted, self._begin_or_queue, self._check_head, peer
         )
         address = proxies.counted_address(name)
-        refusal = lane.admission.admit(len(lane.connections), handle_of(transport), address)
+        handle = handle_of(transport)
+        refusal = lane.admission.admit(len(lane.connections), handle, address)
         if refusal is None:
             self._address = address
-        lane.watch(self)
-        self._enter(_IDLE)
-        if refusal is not None:
+            lane.watch(self)
+            self._enter(_IDLE)
+        else:
+            self._refuse_connection(refusal, handle)
+
+    def _refuse_connection(self, refusal: StreamError, handle: int) -> None:
+        """Refuses a connection, at once or after a second in which the client cannot connect again."""
+        self._parser.is_over = True
+        if self._lane.admission.hold(handle):
+            self._is_writable = False  # so that octets that still arrive are ignored
+            loop = asyncio.get_running_loop()
+            loop.call_soon(self._stop_reading)  # uvloop begins to read after `connection_made`
+            loop.call_later(HOLD, self._end_hold, refusal)
+        else:
+            self._lane.watch(self)
+            self._enter(_IDLE)
+            self._turn_away(refusal)
+
+    def _stop_reading(self) -> None:
+        """Stops reading from the socket of a held connection."""
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    @_event
+    def _end_hold(self, refusal: StreamError) -> None:
+        """Answers a held connection, if it still exists."""
+        self._lane.admission.end_hold()
+        self._is_writable = True
+        if not self.transport.is_closing():
+            self._lane.watch(self)
+            self._enter(_IDLE)
             self._turn_away(refusal)
 
     def connection_lost(self, _: Exception | None) -> None:
