@@ -38,6 +38,7 @@ REASONS = {
     "tests/http/test_semantics.py": "sends each request to several host servers",
     "tests/interop/": "runs npm packages and official clients against servers",
     "tests/memory/": "measures the memory of a server that has much data",
+    "tests/overload/test_overload.py": "lets clients read slowly",
     "tests/mounted/": "runs the official suite below a mount",
     "tests/openapi/": "sends thousands of generated requests to servers",
     "tests/protocol/json/test_split.py": "splits bodies of many MiB",
