@@ -12,7 +12,7 @@ PARALLEL := -n $(JOBS) --dist worksteal
 # The folders that mirror the source, without the command line, whose tests start processes.
 UNIT := $(addprefix tests/,protocol storage streams subscriptions http testing docs) $(wildcard tests/test_*.py)
 
-.PHONY: help serve test unit lint format rooms settings conformance interop browser crash damage subscriptions fuzz extremes hostile overload planted bench compare profile lock clean
+.PHONY: help serve test unit lint format rooms settings conformance interop browser crash damage subscriptions fuzz openapi extremes hostile overload planted bench compare profile lock clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
@@ -62,6 +62,9 @@ subscriptions: $(STAMPS)/dev ## Look for lost, doubled and late deliveries: make
 
 fuzz: $(STAMPS)/dev ## Compare pipelined and split requests with the same requests alone: make fuzz SEEDS=100000 SEED0=0
 	$(BIN)/python -m tests.http.conversations $(or $(SEED0),0) $(or $(SEEDS),10000)
+
+openapi: $(STAMPS)/dev ## Send generated requests for every operation of the OpenAPI document: make openapi EXAMPLES=1000 SEED0=0
+	$(BIN)/python -m tests.openapi.hunt $(or $(SEED0),0) $(or $(EXAMPLES),300)
 
 extremes: $(STAMPS)/dev ## Send extreme values in every place of a request, then kill and restart: make extremes SHARE=1
 	$(BIN)/python -m tests.extremes.sweep $(or $(SHARE),1)
