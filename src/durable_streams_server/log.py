@@ -1,10 +1,15 @@
-"""The only logger of the server. It writes printable text only, whatever clients send.
+"""The loggers of the server. They write printable text only, whatever clients send.
 
 Paths, headers and the messages of exceptions come from clients. Without escapes, they could forge log lines or control the terminal that
-shows the log. A filter on this logger escapes them, so that callers need not. The filter of a logger does not see the records of child
-loggers, so every module imports this logger and creates none of its own.
+shows the log. A filter on each logger escapes them, so that callers need not. The filter of a logger does not see the records of child
+loggers, so every module imports a logger from here and creates none of its own.
 
     from ..log import log as _log
+
+The access log has a logger of its own, so that it can be switched on without the other messages of its level. A record may carry values
+for programs in its attribute `fields`, which every format of the log shows:
+
+    _log.warning("a request took long", extra={"fields": {"seconds": 2.5}})
 """
 
 import logging
@@ -88,3 +93,6 @@ def _multiline_texts(error: BaseException) -> Iterator[str]:
 
 log = logging.getLogger("durable_streams_server")
 log.addFilter(Escape())
+#: The access log. It writes nothing until its level is set.
+access = logging.getLogger("durable_streams_server.access")
+access.addFilter(Escape())

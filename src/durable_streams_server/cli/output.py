@@ -16,6 +16,8 @@ import sys
 from typing import Any, Final, TextIO
 
 from ..log import Escape, printable
+from .log_lines import LogFormat, formatter_of
+from .log_writer import LogWriter
 
 _STANDARD: Final = 3  # number of standard streams: input, output, error
 #: Name of the codec error handler that prints file names as their original bytes.
@@ -78,15 +80,26 @@ def lost_output() -> OSError | None:
     return raw.failure if is_wanted else None
 
 
-def begin_log(level: str) -> None:
-    """Writes log messages of `level` and above to standard error. Unprintable characters are escaped, whichever logger writes them."""
-    handler = logging.StreamHandler()
+def begin_log(level: str, log_format: LogFormat = "console") -> None:
+    """Writes log messages of `level` and above to standard error. Unprintable characters are escaped, whichever logger writes them.
+
+    A thread writes them, so that a full pipe or a paused terminal cannot stop the server.
+    """
+    handler = LogWriter()
     handler.addFilter(Escape())
-    logging.basicConfig(
-        level=level.upper(),
-        format="%(asctime)s %(levelname)s %(message)s",
-        handlers=[handler],
-    )
+    handler.setFormatter(formatter_of(log_format))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
+def flush_log() -> bool:
+    """Waits a short time until the log is written. Returns False if nobody reads it, so that printing would block.
+
+    A message that is printed next then follows the log.
+    """
+    writers = [each for each in logging.root.handlers if isinstance(each, LogWriter)]
+    for writer in writers:
+        writer.flush()
+    return not any(writer.is_stuck for writer in writers)
 
 
 def shown(text: str) -> str:
