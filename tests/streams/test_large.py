@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from durable_streams_server.storage.slow_work import SEND_MEMORY, SlowWork
 from durable_streams_server.storage.ticket import Ticket
 from durable_streams_server.streams.large import KEPT, Key, LargeReads, Run, SendBudget
 from tests.http.socket_driver import run_turns
@@ -98,6 +99,22 @@ async def test_read_beyond_budget_waits_until_another_page_is_released(disk: Dis
     disk.done()
     assert second.result().data == b"x" * 100
     assert large.budget.held == 100
+
+
+async def test_wait_for_budget_counts_as_slow_work(disk: Disk) -> None:
+    now = 100.0
+    work = SlowWork(lambda: now)
+    large = LargeReads(SendBudget(150, work), at_once)
+    first = large.read(A, disk.read)
+    disk.done()
+    held = first.result()
+    second = large.read(B, disk.read)
+    now += 2
+    del first, held
+    await run_turns()
+    disk.done()
+    assert second.done
+    assert work.between(0, 1000) == {SEND_MEMORY: 2.0}
 
 
 async def test_read_larger_than_budget_waits_its_turn_and_runs_alone(

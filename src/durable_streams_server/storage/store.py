@@ -22,6 +22,7 @@ from ..protocol.state import Change, StreamState
 from ..protocol.subscriptions.state import Subscriptions
 from ..protocol.timeline import Timeline
 from .ordered import smallest
+from .slow_work import SlowWork
 from .ticket import Abandoned, Ticket
 
 
@@ -97,12 +98,14 @@ class Store(ABC):
         timeline: the store's steady time.
         quota: the limits of streams and bytes, as `limit` has set them.
         failure: the error that stopped the store for good; None while it works.
+        slow_work: the pieces of work that took long. Stores that have none of their own share one object.
     """
 
     subscriptions: Subscriptions
     timeline: Timeline
     quota: Quota = Quota()
     failure: BaseException | None = None
+    slow_work: SlowWork = SlowWork()
 
     @abstractmethod
     def configure(self, registry: Registry | None, stream_root: str = DEFAULT_STREAM_ROOT) -> None:

@@ -76,7 +76,7 @@ class Engine:
         self.turns = Turns(is_waited_for=lambda: store.is_busy)
         self.cursors = Cursors(options.cursor, self.clock.wall)
         self.random: Callable[[], float] = random.random
-        self.sending = SendBudget(options.max_unsent)
+        self.sending = SendBudget(options.max_unsent, store.slow_work)
         self.large = LargeReads(self.sending, self._in_line, self._has_time)
         self.reader = Reader(store, self.large)
         self.tails = Tails(self.turns)

@@ -15,6 +15,7 @@ from typing import Final
 from weakref import WeakValueDictionary
 
 from ..protocol.units import KIB, MIB
+from ..storage.slow_work import SEND_MEMORY, SlowWork
 from ..storage.ticket import Cancelled, Ticket
 
 #: Minimum bytes of a run that counts against the budget. The number of connections bounds the memory of smaller runs.
@@ -34,6 +35,7 @@ class SendBudget:
 
     Args:
         limit: maximum bytes. A single run that is larger is admitted while no other run is held.
+        slow_work: remembers reads that waited long.
 
     Attributes:
         held: bytes that are held now.
@@ -41,12 +43,13 @@ class SendBudget:
         on_pressure: called with the wanted size before a read has to wait, so that cached runs can be evicted.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, slow_work: SlowWork | None = None) -> None:
         self.limit = limit
+        self._slow_work = slow_work or SlowWork()
         self.held = 0
         self.on_wait: Callable[[], None] = _nothing
         self.on_pressure: Callable[[int], None] = _ignore
-        self._waiting: deque[tuple[int, Ticket[bool]]] = deque()
+        self._waiting: deque[tuple[int, Ticket[bool], float]] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None  # the loop on which reads wait
         self._is_planned = False
 
@@ -59,7 +62,7 @@ class SendBudget:
     @property
     def wanted_in_all(self) -> int:
         """The bytes that all waiting reads need together."""
-        return sum(size for size, ticket in self._waiting if not ticket.done)
+        return sum(size for size, ticket, _ in self._waiting if not ticket.done)
 
     def take(self, size: int) -> Ticket[bool]:
         """Reserves bytes. The ticket resolves when the budget has room for them. Cancelling it gives up the place in the queue."""
@@ -69,7 +72,7 @@ class SendBudget:
             return Ticket.of(True)
         ticket: Ticket[bool] = Ticket()
         self._loop = asyncio.get_running_loop()
-        self._waiting.append((size, ticket))
+        self._waiting.append((size, ticket, self._slow_work.clock()))
         self.on_wait()
         return ticket
 
@@ -97,7 +100,8 @@ class SendBudget:
         while size := self.wanted:
             if not self._has_room(size):
                 return
-            _, ticket = self._waiting.popleft()
+            _, ticket, since = self._waiting.popleft()
+            self._slow_work.add(SEND_MEMORY, since, self._slow_work.clock())
             self.held += size
             ticket.resolve(True)
 

@@ -1,7 +1,9 @@
 """Tests of checkpoints: each writes all states as they were after one record, and a failed checkpoint loses nothing."""
 
 import errno
+import itertools
 import os
+import time
 
 import pytest
 
@@ -9,6 +11,7 @@ from durable_streams_server.errors import StorageFull
 from durable_streams_server.protocol.subscriptions.commands import Unsubscribe
 from durable_streams_server.storage.files.catalog import Entry
 from durable_streams_server.storage.files.checkpoint import Where
+from durable_streams_server.storage.slow_work import CHECKPOINT
 from durable_streams_server.testing.catalog import SimulatedCatalog
 from durable_streams_server.testing.disk import SimulatedDisk
 from tests.protocol.subscriptions.world import JSON, A, subscribe
@@ -150,3 +153,13 @@ def test_checkpoints_are_counted_with_their_durations() -> None:
     store.run_checkpoint()
     assert checkpoints.failed == 1
     assert (sum(checkpoints.seconds.counts), checkpoints.ended_at) == (done + 1, ended_at)
+
+
+def test_slow_checkpoint_counts_as_slow_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(new_disk())
+    run(store, create("/a", TEXT))
+    now = itertools.count(1000.0, 0.1)
+    monkeypatch.setattr(time, "monotonic", lambda: next(now))
+    store.run_checkpoint()
+    monkeypatch.undo()
+    assert store.slow_work.between(1000, 2000)[CHECKPOINT] > 0.05

@@ -7,7 +7,9 @@ import pytest
 
 from durable_streams_server.errors import StreamDamaged, StreamError
 from durable_streams_server.storage.files.executor import Lane
+from durable_streams_server.storage.files.ledger import Ledger
 from durable_streams_server.storage.files.log_layout import KEPT, directory_of, path_of
+from durable_streams_server.storage.slow_work import DISK_READ, HELD_BACK
 from durable_streams_server.storage.ticket import Abandoned
 from tests.requests import NOW, append, create
 from tests.storage.files.benches import RunnerBench, failing, reopened, working
@@ -250,3 +252,27 @@ def test_wait_for_returns_if_store_fails_meanwhile() -> None:
     bench.store.shell.wait_for(ticket)
     with pytest.raises(Abandoned):
         ticket.result()
+
+
+def test_disk_reads_and_held_back_commits_count_as_slow_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = RunnerBench()
+    now = 1000.0
+    work = bench.store.slow_work
+    work.clock = lambda: now
+    read = bench.store.shell.read(lambda: b"x")
+    now += 2
+    bench.run_all_jobs()
+    assert read.result() == b"x"
+    assert work.between(0, 1e9) == {DISK_READ: 2.0}
+
+    bench.begin_checkpoint()
+    monkeypatch.setattr(Ledger, "is_pressed", True)
+    held = bench.store.execute(append("/a", b"x"), NOW)
+    bench.executor.turn()
+    now += 3
+    monkeypatch.undo()
+    bench.run_all_jobs()
+    assert held.done
+    assert work.between(0, 1e9) == {DISK_READ: 2.0, HELD_BACK: 3.0}

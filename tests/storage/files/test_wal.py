@@ -2,6 +2,7 @@
 
 import random
 import struct
+import time
 import zlib
 
 import pytest
@@ -13,6 +14,7 @@ from durable_streams_server.storage.damage import Damaged
 from durable_streams_server.storage.files.segments import MAX_FILES, PAGE
 from durable_streams_server.storage.files.wal import Wal
 from durable_streams_server.storage.files.wal_format import OVERHEAD, Payload, size_of
+from durable_streams_server.storage.slow_work import COMMIT
 from durable_streams_server.testing.disk import SimulatedDisk, SimulatedFile
 from tests.storage.files.wal_helpers import SEGMENT, new, read, write
 
@@ -302,6 +304,16 @@ def test_log_counts_its_batches_and_their_bytes() -> None:
     again = Wal(disk, SEGMENT)
     list(again.recover(0))
     assert (sum(again.batches.counts), again.bytes_written) == (0, 0)
+
+
+def test_slow_write_counts_as_slow_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, wal = new()
+    times = iter((100.0, 101.5, 200.0, 200.01))
+    monkeypatch.setattr(time, "monotonic", lambda: next(times))
+    write(wal, b"a")
+    write(wal, b"b")
+    monkeypatch.undo()
+    assert wal.slow_work.between(0, 1000) == {COMMIT: 1.5}
 
 
 def test_log_knows_its_size_and_the_space_in_use() -> None:

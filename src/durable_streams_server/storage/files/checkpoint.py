@@ -12,6 +12,7 @@ from typing import Final
 
 from ...log import log as _log
 from ..distribution import LONG_SECONDS, Distribution
+from ..slow_work import CHECKPOINT
 from .capture import Capture
 from .catalog.entries import UNCOUNTED, Catalog, Drop, Put
 from .commits import Commits
@@ -128,6 +129,7 @@ class Checkpoints:
         if capture.is_committed:
             self.ended_at = time.monotonic()
             self.seconds.add(self.ended_at - begun)
+            self._commits.wal.slow_work.add(CHECKPOINT, begun, self.ended_at)
         else:
             self.failed += 1
 

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final, TypeVar
 
+from ..slow_work import DISK_READ, HELD_BACK
 from ..ticket import Ticket
 from .checkpoint import Checkpoints, Where
 from .commits import Commit, Commits
@@ -80,6 +81,7 @@ class Runner(Shell):
         self._on_failure = on_failure
         self._commit_is_planned = False
         self._is_writing = False
+        self._held_since = 0.0  # when commits began to wait for the checkpoint, or 0
         self._reads = 0
         self._caller_waits = False  # whether a synchronous caller blocks the event loop
         self._check_is_planned = False
@@ -146,9 +148,12 @@ class Runner(Shell):
     def read(self, function: Callable[[], T]) -> Ticket[T]:
         ticket: Ticket[T] = Ticket()
         self._reads += 1
+        slow_work = self._commits.wal.slow_work
+        begun = slow_work.clock()
 
         def done(found: T | None, error: BaseException | None) -> None:
             self._reads -= 1
+            slow_work.add(DISK_READ, begun, slow_work.clock())
             if error is not None:
                 ticket.fail(error)
             else:
@@ -175,8 +180,15 @@ class Runner(Shell):
 
     def _begin_commit(self) -> None:
         """Gives all queued records to the commit lane, unless the lane is still writing or writers must wait for a checkpoint."""
-        if self._is_writing or self._is_held_back:
+        if self._is_writing:
             return
+        if self._is_held_back:
+            self._held_since = self._held_since or self._commits.wal.slow_work.clock()
+            return
+        if self._held_since:
+            slow_work = self._commits.wal.slow_work
+            slow_work.add(HELD_BACK, self._held_since, slow_work.clock())
+            self._held_since = 0.0
         commit = self._commits.take_pending()
         if commit.items:
             self._is_writing = True

@@ -107,6 +107,7 @@ class FileStore(DecidingStore):
         ballast = ballast_size(limits.max_unflushed, log_size)
         self.headroom = Headroom(disk, min(ballast, self.logs.largest or ballast))
         self.wal = Wal(disk, 0 if readonly else segment_size)
+        self.slow_work = self.wal.slow_work
         self.ledger = Ledger(
             catalog,
             self.logs,

@@ -10,6 +10,7 @@ import msgspec
 from ...errors import TooLarge
 from ..damage import Damaged
 from ..distribution import NUMBERS, SHORT_SECONDS, Distribution
+from ..slow_work import COMMIT, SlowWork
 from .checksum import crc32
 from .disk import Disk
 from .refusals import behind, disk_full
@@ -86,6 +87,7 @@ class Wal:
         batches: the numbers of records that became durable together.
         sync_seconds: how long the writes of a batch took, including the sync.
         bytes_written: bytes of all records and their padding since the start.
+        slow_work: the pieces of work of the store that took long.
     """
 
     def __init__(self, disk: Disk, segment_size: int) -> None:
@@ -109,6 +111,7 @@ class Wal:
         self.batches = Distribution(NUMBERS)
         self.sync_seconds = Distribution(SHORT_SECONDS)
         self.bytes_written = 0
+        self.slow_work = SlowWork()
 
     # -- on the event loop --------------------------------------------------
 
@@ -266,6 +269,7 @@ class Wal:
             self.bytes_written += size_of(octets)
         now = time.monotonic()
         self.sync_seconds.add(now - begun)
+        self.slow_work.add(COMMIT, begun, now)
         self.needs_check = now < self._check_at
         if not self.needs_check:
             self._check_at = now + CHECK_INTERVAL
