@@ -13,6 +13,7 @@ from durable_streams_server.http.request import Request
 from durable_streams_server.protocol.commands import Command
 from durable_streams_server.protocol.decisions.outcomes import Outcome
 from durable_streams_server.protocol.render import Response
+from durable_streams_server.storage.slow_work import ACCESS, SlowWork
 from durable_streams_server.storage.ticket import Ticket
 from tests.http.asgi_driver import request
 
@@ -143,3 +144,26 @@ async def test_expected_offset_is_checked_after_deduplication(app: DurableStream
     assert refused.headers["stream-next-offset"] == first.headers["stream-next-offset"]
     expecting["stream-expected-offset"] = first.headers["stream-next-offset"]
     assert (await request(app, "POST", A, expecting, b"y")).status == 204
+
+
+async def test_wait_for_a_permit_counts_as_slow_work_and_names_the_subject() -> None:
+    store = StreamStore()
+    store.create("/v1/stream/a", "text/plain")
+    app = create_app(store=store)
+    app.begin()
+    now = 100.0
+    work = SlowWork(lambda: now)
+    store.slow_work = work
+    permit: Ticket[Permit] = Ticket()
+    app.handler.gate = Gate(authorize=lambda _: permit)
+    request = Request("GET", b"/v1/stream/a", b"", {}, id=b"mine")
+    reply = app.handler.handle(request, lambda: None)
+    assert isinstance(reply, Ticket)
+    now += 2
+    permit.resolve(Permit("ann"))
+    shown = reply.result()
+    assert isinstance(shown, Response)
+    assert shown.status == 200
+    assert work.between(0, 1000) == {ACCESS: 2.0}
+    assert request.subject == "ann"
+    await app.stop()

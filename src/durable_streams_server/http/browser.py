@@ -25,13 +25,13 @@ _REQUEST_HEADERS: Final = (
     b"Content-Type, Authorization, If-None-Match, Last-Event-ID, Cache-Control, Stream-Seq, "
     b"Stream-TTL, Stream-Expires-At, Stream-Closed, Stream-Forked-From, Stream-Fork-Offset, "
     b"Stream-Fork-Sub-Offset, Stream-Expected-Offset, Stream-Public, Producer-Id, Producer-Epoch, "
-    b"Producer-Seq"
+    b"Producer-Seq, X-Request-Id"
 )
 _EXPOSED: Final = (
     b"Stream-Next-Offset, Stream-Cursor, Stream-Up-To-Date, Stream-Closed, Stream-TTL, "
     b"Stream-Expires-At, Stream-Public, Stream-SSE-Data-Encoding, Producer-Epoch, Producer-Seq, "
     b"Producer-Expected-Seq, Producer-Received-Seq, ETag, Location, Retry-After, "
-    b"Content-Type, Content-Encoding, Vary"
+    b"Content-Type, Content-Encoding, Vary, X-Request-Id"
 )
 _KNOWN_HEADERS: Final = frozenset(_REQUEST_HEADERS.lower().split(b", "))
 #: Maximum bytes of the header names that a preflight may ask for.

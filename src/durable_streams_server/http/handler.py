@@ -11,8 +11,7 @@ from typing import Final, TypeVar, cast
 
 import msgspec
 
-from ..errors import StreamError, Unavailable, forget_frames
-from ..log import log as _log
+from ..errors import Unavailable
 from ..protocol import commands, render
 from ..protocol.decisions.outcomes import AppendOutcome
 from ..protocol.limits import RETRY_SOON
@@ -27,6 +26,7 @@ from ..protocol.offsets import Offset, Sentinel
 from ..protocol.page import Page
 from ..protocol.preconditions import parse_conditions
 from ..protocol.render import Response
+from ..storage.slow_work import ACCESS
 from ..storage.ticket import Abandoned, Ticket
 from ..streams import bodies
 from ..streams.engine import Engine
@@ -34,6 +34,7 @@ from ..subscriptions.service import Service
 from .browser import Browser
 from .compression import Compressor, page_key, wants_gzip
 from .facts import ServerFacts
+from .failures import failure_response
 from .gate.clients import client_key
 from .gate.gate import Gate
 from .gate.permit import OPEN, Permit
@@ -136,8 +137,11 @@ class Handler:
     ) -> Ticket[Reply]:
         """Returns a ticket for the reply to a request on which the gate has not decided yet."""
         body = request.body  # because the caller drops it when this method returns
+        slow_work = self._engine.store.slow_work
+        since = slow_work.clock()
 
         def answer(found: Permit) -> Reply | Ticket[Reply]:
+            slow_work.add(ACCESS, since, slow_work.clock())
             request.body = body
             return self._answer(request, on_ready, found, peer)
 
@@ -147,6 +151,8 @@ class Handler:
         self, request: Request, on_ready: Callable[[], None], permit: Permit, peer: str | None
     ) -> Reply | Ticket[Reply]:
         """Returns the reply to an admitted request, or a ticket for the reply."""
+        if permit is not OPEN and request.id:
+            request.subject = permit.client
         try:
             method = request.method
             if method == "OPTIONS":
@@ -259,16 +265,8 @@ class Handler:
         self._compressor.close()
 
     def refuse(self, request: Request, error: Exception) -> Response:
-        """Returns the response to a request that failed, with the headers that every response has. Logs an unexpected error.
-
-        The traceback of the error is dropped, because its frames would keep the body of the request in memory.
-        """
-        if not isinstance(error, StreamError):
-            _log.error("a request failed", exc_info=error)
-            forget_frames(error)
-            error = StreamError("the server failed")
-        forget_frames(error)
-        return self._browser.finish(request, render.error(error))
+        """Returns the response to a request that failed, with the headers that every response has. Logs an unexpected error."""
+        return self._browser.finish(request, failure_response(request, error))
 
     def _complete(self, request: Request, reply: Reply) -> Reply | Ticket[Reply]:
         """Adds the common headers to a reply. Returns the reply, or a ticket for it while its page is compressed."""

@@ -17,6 +17,7 @@ from ..protocol.names import (
     IF_MATCH,
     IF_NONE_MATCH,
     SINGLETONS,
+    TRACESTATE,
     TRANSFER_ENCODING,
     X_FORWARDED_FOR,
     X_FORWARDED_PROTO,
@@ -36,6 +37,7 @@ LISTS: Final = frozenset(
         FORWARDED,
         IF_MATCH,
         IF_NONE_MATCH,
+        TRACESTATE,
         X_FORWARDED_FOR,
         X_FORWARDED_PROTO,
     }
@@ -70,6 +72,8 @@ class Request(msgspec.Struct):
         known: facts that all requests with this head share if the head is kept, otherwise None.
         route: the route that responses are counted by (`observing/routes.py`). `UNROUTED` if it follows from the method and the query.
         client: the address under which the client is counted if a trusted proxy has named the client, otherwise None.
+        id: the id of the request if the observer wants every request named, otherwise empty.
+        subject: the subject of the client's token if the request has an id, otherwise None.
     """
 
     method: str
@@ -85,6 +89,8 @@ class Request(msgspec.Struct):
     known: KnownHead | None = None
     route: int = UNROUTED
     client: str | None = None
+    id: bytes = b""
+    subject: str | None = None
 
     @property
     def is_cheap(self) -> bool:

@@ -55,6 +55,9 @@ ORIGIN: Final = b"origin"
 FORWARDED: Final = b"forwarded"  # RFC 7239
 X_FORWARDED_FOR: Final = b"x-forwarded-for"
 X_FORWARDED_PROTO: Final = b"x-forwarded-proto"
+X_REQUEST_ID: Final = b"x-request-id"
+TRACEPARENT: Final = b"traceparent"
+TRACESTATE: Final = b"tracestate"
 
 #: Headers that a request may have only once. A request that repeats one would be ambiguous, so the server refuses it.
 SINGLETONS: Final = frozenset(

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from durable_streams_server.http.observing.observer import WaitsLike
 from durable_streams_server.http.observing.routes import ROUTES
 from durable_streams_server.http.request import Request
 
@@ -16,6 +17,8 @@ class Recorder:
         began: path, status and peer of each event stream.
         ended: path and bytes of each event stream that has ended.
         seconds: how long each response or event stream took.
+        ids: the id of each whole response's request.
+        waits: what each whole response's request waited for.
     """
 
     def __init__(self) -> None:
@@ -23,6 +26,8 @@ class Recorder:
         self.began: list[tuple[str, int, str | None]] = []
         self.ended: list[tuple[str, int]] = []
         self.seconds: list[float] = []
+        self.ids: list[bytes] = []
+        self.waits: list[WaitsLike | None] = []
 
     def finished(
         self,
@@ -32,10 +37,13 @@ class Recorder:
         seconds: float,
         size: int,
         peer: str | None,
+        waits: WaitsLike | None,
     ) -> None:
         assert isinstance(request, Request)
         self.finished_.append((ROUTES[route], status, size, peer))
         self.seconds.append(seconds)
+        self.ids.append(request.id)
+        self.waits.append(waits)
 
     def live_began(self, request: Request, status: int, peer: str | None) -> Any:
         path = request.raw_path.decode()

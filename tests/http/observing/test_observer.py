@@ -198,7 +198,7 @@ async def test_refused_connection_is_reported_as_other(app: DurableStreamsApp) -
     lane = Lane(app, Timeouts(), Admission(True, 1, limit=1024))
     Client(lane, (PEER, 1))
     (answer,) = Client(lane, (PEER, 2)).answers("GET")
-    assert reports(app).finished_ == [("other", 503, len(answer.body), None)]
+    assert reports(app).finished_ == [("other", 503, len(answer.body), PEER)]
     assert app.observer.counts[OTHER][503] == 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from collections.abc import Callable
 from typing import Final
@@ -10,7 +11,6 @@ from typing import Final
 from ...errors import RequestTimeout, StoreForked
 from ...protocol.hosts import check_host
 from ...protocol.names import HOST
-from ...protocol.render import Response
 from ...storage.files.store import FileStore
 from ...storage.files.workers import is_worker
 from ...storage.ticket import Abandoned, Ticket
@@ -31,13 +31,14 @@ from ..limits.shares import network_of
 from ..observing.lag import LoopLag
 from ..observing.limit_table import LimitTable
 from ..observing.metrics import Metrics
-from ..observing.observer import LiveRead, Observer
+from ..observing.observer import LiveRead, Observer, Waits
 from ..observing.own_limits import add_client_limits, add_own_limits
 from ..observing.snapshot import Snapshot, take_snapshot
 from ..options import HandlerOptions
 from ..read_only import ReadOnlyHandler
 from ..replies import Live
 from ..request import Request
+from ..request_ids import headers_to_send, named
 from ..siblings import warn_of_siblings
 from ..stopping import StopSignals
 from .events import FAREWELL_GRACE, send_events
@@ -255,27 +256,30 @@ class DurableStreamsApp:
         peer = network_of(client[0]) if client and client[0] else None
         body = Incoming(self.budget, peer)
         observer = self.observer
-        since = observer.clock()
-        refusal: Response | None = None
+        if observer.names_requests:
+            request = named(request)
+        waits = Waits()
+        since = began = observer.clock()
+        is_begun = False  # whether a refusal was begun, so that no second response may be sent
         try:
             try:
                 await self._check_head(request, scope)
                 await self._receive_body(request, body, receive, peer)
                 since = observer.clock()
+                waits.body_wait = since - began
             except ClientGone:
                 return
             except Exception as error:
-                refusal = self.handler.refuse(request, error)
-                if isinstance(error, RequestTimeout) and scope.get("http_version", "1.1") < "2":
-                    refusal.headers.append((b"connection", b"close"))  # RFC 9110, 15.5.9
-                size = await send_response(request, refusal, send, self.outgoing, self.engine.turns)
-                observer.finished(request, refusal.status, since, size, peer)
+                is_begun = True
+                report = functools.partial(observer.finished, since=since, peer=peer, waits=waits)
+                await self._refuse_head(request, error, scope, send, report)
                 return
             # Only a GET can be answered with an event stream, and an event costs 0.5 us per request.
             ready = asyncio.Event() if request.method == "GET" else _UNUSED_EVENT
             turns = self.engine.turns
             if not turns.admits(request.is_cheap):
                 await turns.wait_turn(Line.READS if request.is_cheap else Line.URGENT)
+                waits.queue_wait = observer.clock() - since
             observer.received += len(request.body)
             answer = self.handler.handle(request, ready.set, peer)
             request.body = b""
@@ -289,7 +293,6 @@ class DurableStreamsApp:
         except Abandoned:
             return  # our server has cut the connection; other hosts report a failure
         except asyncio.CancelledError:
-            is_begun = refusal is not None  # if True, no second response may be sent
             if (
                 is_begun
                 or request.method != "GET"
@@ -301,11 +304,27 @@ class DurableStreamsApp:
             body.release()
         if isinstance(reply, Live):
             self._watch_signals()
+            reply.head.headers += headers_to_send(request, reply.head)
             live = observer.live_began(request, reply.head.status, since, peer)
             await self._send_events(reply, live, ready, receive, send)
         elif reply is not None:
             size = await send_response(request, reply, send, self.outgoing, turns)
-            observer.finished(request, reply.status, since, size, peer)
+            observer.finished(request, reply.status, since, size, peer, waits)
+
+    async def _refuse_head(
+        self,
+        request: Request,
+        error: Exception,
+        scope: Scope,
+        send: Send,
+        report: Callable[..., None],
+    ) -> None:
+        """Refuses a request before it is whole, and reports the response."""
+        refusal = self.handler.refuse(request, error)
+        if isinstance(error, RequestTimeout) and scope.get("http_version", "1.1") < "2":
+            refusal.headers.append((b"connection", b"close"))  # RFC 9110, 15.5.9
+        size = await send_response(request, refusal, send, self.outgoing, self.engine.turns)
+        report(request, refusal.status, size=size)
 
     async def _send_events(
         self, reply: Live, live: LiveRead, ready: asyncio.Event, receive: Receive, send: Send

@@ -11,6 +11,7 @@ from ...streams.large import Run
 from ...streams.turns import Turns
 from ..limits.outgoing import Outgoing
 from ..request import Request
+from ..request_ids import headers_to_send
 
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
@@ -56,7 +57,7 @@ async def send_response(
     request: Request, response: Response, send: Send, outgoing: Outgoing, turns: Turns
 ) -> int:
     """Sends a complete response, and returns how many bytes of its body were sent. Returns early if the client has left or is cut."""
-    headers = response.all_headers
+    headers = response.all_headers + headers_to_send(request, response)
     is_sent = request.method != "HEAD"
     if is_sent and response.status not in (204, 304):
         headers.append((b"content-length", b"%d" % response.size))

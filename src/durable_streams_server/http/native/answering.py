@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, cast
 
 from ...errors import StreamError
+from ...protocol.names import X_REQUEST_ID
 from ...protocol.render import Response
 from ...streams.event_stream import END, PULLS, WAIT, EventStream
 from .. import wire
@@ -12,6 +13,7 @@ from ..kept import KeptResponse
 from ..observing.observer import LiveRead
 from ..replies import Live, Reply
 from ..request import NO_REQUEST
+from ..request_ids import line_to_send
 from .ending import Ending
 from .pending import PendingRequest
 
@@ -20,6 +22,8 @@ from .pending import PendingRequest
 MAX_UNSENT: Final = 16 * 1024
 #: Bytes of a response above which the connection begins no further request in the same step.
 _LARGE_RESPONSE: Final = 64 * 1024
+#: The smallest status of an error.
+_ERROR: Final = 400
 
 
 class Answering(Ending):
@@ -43,22 +47,23 @@ class Answering(Ending):
         """Sends a whole response, so that the next request can begin."""
         transport = self.transport
         lane = self._lane
+        request = pending.request
         if transport.is_closing():  # the request was answered, although nobody reads the response
-            lane.observer.finished(
-                pending.request, response.status, pending.since, 0, self._address
-            )
+            lane.observer.finished(request, response.status, pending.since, 0, self._peer, pending)
             return
         keep_alive = self._may_continue(pending)
         framing = lane.date if keep_alive else lane.date + wire.CLOSE
+        if request.id or response.status >= _ERROR or X_REQUEST_ID in request.headers:
+            framing += line_to_send(request, response)  # the condition inlines `may_need_id`
         size = 0
         if response.status == 204:
             transport.write(wire.head(response, framing))
         elif type(response) is KeptResponse:
             transport.write(response.before + framing + response.after)
-            if pending.request.method != "HEAD":
+            if request.method != "HEAD":
                 size = response.size
         else:
-            to_head = pending.request.method == "HEAD"
+            to_head = request.method == "HEAD"
             head = wire.head(response, framing + wire.length_line(response, to_head))
             if to_head:
                 transport.write(head)
@@ -70,7 +75,7 @@ class Answering(Ending):
                     self._requests_left = 0
                     self._page_bytes += size
                     self._hold_page(response.holder)
-        lane.observer.finished(pending.request, response.status, pending.since, size, self._address)
+        lane.observer.finished(request, response.status, pending.since, size, self._peer, pending)
         self._answering = None
         if not keep_alive:
             self._drop_further_requests()
@@ -88,14 +93,15 @@ class Answering(Ending):
 
     def _begin_events(self, pending: PendingRequest, live: Live) -> None:
         """Begins an event stream. The body is chunked, or ends with the connection if the client speaks HTTP/1.0."""
+        request = pending.request
         pending.live = self._lane.observer.live_began(
-            pending.request, live.head.status, pending.since, self._address
+            request, live.head.status, pending.since, self._peer
         )
         pending.request = NO_REQUEST  # frees the request, because the stream may last for hours
         self._events = live.events
         if self.transport.is_closing():
             return  # `connection_lost` follows and closes the events
-        framing = self._lane.date
+        framing = self._lane.date + line_to_send(request, live.head)
         self._keep_alive = self._may_continue(pending)
         if pending.chunked:
             framing += wire.CHUNKED
@@ -161,5 +167,5 @@ class Answering(Ending):
         lane = self._lane
         response = lane.handler.refuse(NO_REQUEST, refusal)
         self.transport.write(wire.refusal(response, lane.date))
-        lane.observer.refused(response, self._address)
+        lane.observer.refused(response, self._peer)
         self._close()

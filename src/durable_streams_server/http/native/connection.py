@@ -22,6 +22,7 @@ from ..limits.shares import address_of_peer
 from ..observing.observer import LiveRead
 from ..replies import Reply
 from ..request import Request
+from ..request_ids import named
 from .answering import MAX_UNSENT, Answering
 from .lane import Lane
 from .parser import Parser
@@ -323,6 +324,11 @@ class Connection(Receiving, Answering):
 
         A client that pipelines many requests gets a few responses in each step. The writes of many clients wait in one queue.
         """
+        if self._body_since:
+            pending.body_wait = pending.since - self._body_since
+            self._body_since = 0.0
+        if self._lane.observer.names_requests:
+            pending.request = named(pending.request)
         if self._answering is not None or self._queue or not self._is_writable:
             self._enqueue(pending)
             return
@@ -394,7 +400,9 @@ class Connection(Receiving, Answering):
             if self._requests_left <= 0:
                 self._enqueue_step()
                 return
-            self._begin(queue.popleft())
+            pending = queue.popleft()
+            pending.queue_wait = self._lane.clock() - pending.since
+            self._begin(pending)
         if queue or not self._is_writable:
             return
         if self._unparsed:

@@ -19,6 +19,8 @@ class PendingRequest(msgspec.Struct):
         since: time of the observer's clock when the whole request was parsed.
         incoming: the object that counts a body that arrived in several parts against the budget, or None for other bodies.
         live: the object that counts the event stream that is being sent, or None.
+        body_wait: seconds from the first part of a body that arrived in several reads to its end.
+        queue_wait: seconds that the request waited for its turn, or for earlier requests on its connection.
     """
 
     request: Request
@@ -29,3 +31,5 @@ class PendingRequest(msgspec.Struct):
     since: float
     incoming: Incoming | None = None
     live: LiveRead | None = None
+    body_wait: float = 0.0
+    queue_wait: float = 0.0

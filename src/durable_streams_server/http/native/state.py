@@ -41,6 +41,7 @@ class ConnectionState(asyncio.BufferedProtocol):
         "_address",
         "_answering",
         "_body_began_at",
+        "_body_since",
         "_deadline",
         "_events",
         "_holds_page",
@@ -79,6 +80,7 @@ class ConnectionState(asyncio.BufferedProtocol):
         self._phase = _CLOSED
         self._deadline = 0.0  # loop time at which the phase has lasted too long
         self._body_began_at = 0.0  # time of the event loop's clock
+        self._body_since = 0.0  # time of the observer's clock, or 0 if no body is waited for
         self._unsent = 0  # bytes in the write buffer when the connection was last checked
 
         self._queue: deque[PendingRequest] = deque()
@@ -131,6 +133,7 @@ class ConnectionState(asyncio.BufferedProtocol):
             self._enter(phase)
             if phase is _BODY:
                 self._body_began_at = self._lane.now
+                self._body_since = self._lane.clock()
 
     def _enter(self, phase: Phase) -> None:
         """Enters a phase, or restarts the timeout of the current phase. Only `_begin` also sets the deadline."""

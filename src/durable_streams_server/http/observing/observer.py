@@ -14,6 +14,9 @@ from bisect import bisect_left
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
+import msgspec
+
+from ...protocol.names import X_REQUEST_ID
 from ...protocol.render import Response
 from ..request import NO_REQUEST, Request
 from .routes import LIVE, ROUTES, SSE, route_of
@@ -42,6 +45,28 @@ LIVE_BOUNDS: Final = (0.1, 1.0, 5.0, 15.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
 _STATUSES: Final = 600
 
 
+class Waits:
+    """What a request waited for before the handler got it. `PendingRequest` of the native lane has the same attributes.
+
+    Attributes:
+        body_wait: seconds from the head of the request to the end of its body.
+        queue_wait: seconds that the request waited for its turn, or for earlier requests on its connection.
+    """
+
+    __slots__ = ("body_wait", "queue_wait")
+
+    def __init__(self, body_wait: float = 0.0, queue_wait: float = 0.0) -> None:
+        self.body_wait = body_wait
+        self.queue_wait = queue_wait
+
+
+class WaitsLike(Protocol):
+    """Either `Waits`, or a `PendingRequest`."""
+
+    body_wait: float
+    queue_wait: float
+
+
 class Watcher(Protocol):
     """Gets every report after it was counted, for example to write an access log. Its methods must be quick, and must not raise."""
 
@@ -53,6 +78,7 @@ class Watcher(Protocol):
         seconds: float,
         size: int,
         peer: str | None,
+        waits: WaitsLike | None,
     ) -> None:
         """Handles a response that was sent as a whole.
 
@@ -62,7 +88,8 @@ class Watcher(Protocol):
             status: The status of the response.
             seconds: Seconds from the end of the whole request to the response, including the time that the request was queued.
             size: Bytes of the response's body.
-            peer: The address under which the connection is counted, or None for a Unix socket or an unknown peer.
+            peer: The address of the connection's peer, or None for a Unix socket or an unknown peer.
+            waits: What the request waited for before the handler got it, or None if nothing is known about that.
         """
         ...
 
@@ -115,6 +142,7 @@ class Observer:
     Attributes:
         clock: Returns monotonic time in seconds. A lane calls it when a request is whole, and passes the time with the report.
         watcher: Gets every report, or None.
+        names_requests: Whether each request gets an id, because the watcher wants to name it.
         counts: Numbers of responses, indexed by route and status.
         buckets: Numbers of responses by duration, indexed by route and bucket. The last bucket has no upper bound.
         seconds: Sums of the durations, indexed by route.
@@ -129,6 +157,7 @@ class Observer:
         "clock",
         "counts",
         "live",
+        "names_requests",
         "received",
         "seconds",
         "sizes",
@@ -138,6 +167,7 @@ class Observer:
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self.clock = clock
         self.watcher: Watcher | None = None
+        self.names_requests = False
         routes = range(len(ROUTES))
         self._bounds = [bounds_of(route) for route in routes]
         self.counts = [[0] * _STATUSES for _ in routes]
@@ -148,7 +178,13 @@ class Observer:
         self.live = 0
 
     def finished(
-        self, request: Request, status: int, since: float, size: int, peer: str | None
+        self,
+        request: Request,
+        status: int,
+        since: float,
+        size: int,
+        peer: str | None,
+        waits: WaitsLike | None = None,
     ) -> None:
         """Counts a response that was sent as a whole.
 
@@ -157,7 +193,8 @@ class Observer:
             status: The status of the response.
             since: The time of `clock` when the whole request had been received.
             size: Bytes of the response's body.
-            peer: The address under which the connection is counted, or None.
+            peer: The address of the connection's peer, or None.
+            waits: What the request waited for before the handler got it, or None.
         """
         route = request.route or route_of(request)
         seconds = self.clock() - since
@@ -167,11 +204,15 @@ class Observer:
         if size:
             self.sizes[route] += size
         if self.watcher is not None:
-            self.watcher.finished(request, route, status, seconds, size, peer)
+            self.watcher.finished(request, route, status, seconds, size, peer, waits)
 
     def refused(self, response: Response, peer: str | None) -> None:
         """Counts the refusal of a connection or of octets that are not a request."""
-        self.finished(NO_REQUEST, response.status, self.clock(), response.size, peer)
+        request = NO_REQUEST
+        if self.names_requests:
+            sent = dict(response.headers).get(X_REQUEST_ID, b"")
+            request = msgspec.structs.replace(NO_REQUEST, id=sent)
+        self.finished(request, response.status, self.clock(), response.size, peer)
 
     def live_began(self, request: Request, status: int, since: float, peer: str | None) -> LiveRead:
         """Counts the beginning of an event stream, and returns the object that its end must be reported to. For arguments see `finished`."""
