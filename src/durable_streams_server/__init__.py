@@ -177,6 +177,7 @@ __all__ = [
     "TestServerOptions",
     "TooLarge",
     "TooManyRequests",
+    "TracerProvider",
     "Unauthorized",
     "Unavailable",
     "Verb",
