@@ -13,11 +13,6 @@ from ..log import printable
 
 LogFormat: TypeAlias = Literal["console", "json"]
 
-#: The fields that every line of JSON has.
-ALWAYS: Final = ("time", "level", "logger", "message")
-#: The fields of a line of JSON for a record with an exception or a stack.
-SOMETIMES: Final = ("exception", "stack")
-
 _encode: Final = msgspec.json.Encoder(enc_hook=repr).encode
 
 

@@ -24,6 +24,7 @@ from ..streams.stream_store import StreamStore
 from .allocator import map_large_blocks
 from .exits import EXIT_ADDRESS, EXIT_DATA, EXIT_FAILED, EXIT_STORE, fail
 from .file_limit import raise_file_limit
+from .observing import observing, provider_of
 from .output import begin_log, reason, shown
 from .settings.loading import Loaded, SettingsCommand
 from .settings.settings import Settings
@@ -49,7 +50,8 @@ def serve(loaded: Loaded) -> None:
     On SIGHUP, the server rotates the keys with which it signs webhooks and tokens. It stops when the terminal in which it was started is closed.
     """
     settings = loaded.settings
-    begin_log(settings.log_level)
+    begin_log(settings.log_level, settings.log_format)
+    provider = provider_of(settings)
     raise_file_limit()
     map_large_blocks()
     tls = settings.tls_context()
@@ -77,7 +79,7 @@ def serve(loaded: Loaded) -> None:
     url = url_of(listening, tls is not None)
     announce = functools.partial(_announce, url, settings, is_new)
     server = Server(app, settings.log_level, announce, settings.http, tls, admission)
-    with listening:
+    with listening, observing(app, settings, provider):
         _run(server, listening)
     if app.engine.failure is not None:
         fail(f"the store has stopped: {reason(app.engine.failure)}", EXIT_STORE)

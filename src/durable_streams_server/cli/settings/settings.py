@@ -15,6 +15,7 @@ from .clients import Clients
 from .definition import Setting, Topic, options_of
 from .limits import Limits
 from .listening import Listening
+from .observing import Observing
 from .process import Process
 from .reads import Reads
 from .sources import Sources
@@ -30,6 +31,7 @@ TOPICS: Final[Mapping[str, type[Topic]]] = {
     "Clients": Clients,
     "Browsers": Browsers,
     "Webhooks": Webhooks,
+    "Observing": Observing,
     "Process": Process,
 }
 #: The options of each topic.
@@ -41,7 +43,7 @@ ALL: Final = tuple(option for options in OPTIONS.values() for option in options)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings(Listening, Streams, Reads, Limits, Clients, Browsers, Webhooks, Process):
+class Settings(Listening, Streams, Reads, Limits, Clients, Browsers, Webhooks, Observing, Process):
     """The values of all settings. Without arguments, every setting has its default."""
 
     def check(self, sources: Sources) -> None:

@@ -1,0 +1,34 @@
+"""Settings of the log and of traces."""
+
+import dataclasses
+from typing import Literal, TypeAlias
+
+import click
+
+from ..log_lines import LogFormat
+from .definition import Topic, setting
+
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Observing(Topic):
+    """The log and traces."""
+
+    log_level: LogLevel = setting("warning", "Least severe messages that the log shows.")
+    log_format: LogFormat = setting(
+        "console", "Format of the log: text for people, or one JSON object on each line."
+    )
+    access_log: bool = setting(
+        False, "Log each response with its request, whatever the log level is."
+    )
+    slow_log: float = setting(
+        1.0,
+        "Log requests, commits and checkpoints that take longer than this; 0 logs none. Live reads do not count.",
+        kind=click.FloatRange(0, 3600),
+        metavar="SECONDS",
+    )
+    traces: bool = setting(
+        False,
+        "Send OpenTelemetry traces. Needs the extra 'otel'; the variables OTEL_… set the collector and the sampler.",
+    )
