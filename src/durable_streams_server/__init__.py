@@ -177,7 +177,6 @@ __all__ = [
     "TestServerOptions",
     "TooLarge",
     "TooManyRequests",
-    "TracerProvider",
     "Unauthorized",
     "Unavailable",
     "Verb",

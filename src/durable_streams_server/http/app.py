@@ -26,8 +26,6 @@ from ..subscriptions.service import Service
 from .asgi.application import DurableStreamsApp
 from .guard import Guard
 from .limits.client_limits import ClientLimits
-from .observing.provider import TracerProvider
-from .observing.watchers import watch
 from .settings import AppSettings
 
 
@@ -55,7 +53,6 @@ def create_app(
     guard: Guard | None = None,
     read_only: bool = False,
     limits: ClientLimits | None = None,
-    tracer_provider: TracerProvider | None = None,
     clock: Clock = system_clock,
 ) -> DurableStreamsApp:
     """Returns a Durable Streams server as an ASGI application, to run or to mount.
@@ -85,7 +82,6 @@ def create_app(
         guard: An asynchronous function that allows or refuses each request. See `Guard`.
         read_only: Whether HTTP clients may only read; any other request is refused with 405. The program itself can still write with `streams`.
         limits: What clients may take of the server: live reads, and appends in a second. See `ClientLimits`.
-        tracer_provider: The OpenTelemetry tracer provider of the host. With one, each response becomes a span.
         clock: Returns the time in microseconds since 1970.
 
     Raises:
@@ -112,9 +108,4 @@ def _assemble(settings: AppSettings) -> DurableStreamsApp:
         engine = Engine(store, engine_options, Hooks(settings.hooks), settings.clock)
         return engine, Service(engine, public_url, settings.webhook_policy)
 
-    app = DurableStreamsApp(make, settings.handler_options(), settings.guard)
-    if settings.tracer_provider is not None:
-        from .observing.traces import Traces  # imports OpenTelemetry, which the host has
-
-        watch(app.observer, [Traces(settings.tracer_provider)], names_requests=False)
-    return app
+    return DurableStreamsApp(make, settings.handler_options(), settings.guard)

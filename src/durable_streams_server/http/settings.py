@@ -24,7 +24,6 @@ from ..streams.options import EngineOptions
 from ..subscriptions.addresses import WebhookPolicy
 from .guard import Guard
 from .limits.client_limits import ClientLimits
-from .observing.provider import TracerProvider
 from .options import HandlerOptions
 
 
@@ -57,7 +56,6 @@ class AppSettings(msgspec.Struct, frozen=True, kw_only=True):
     guard: Guard | None
     read_only: bool
     limits: ClientLimits | None
-    tracer_provider: TracerProvider | None
     clock: Clock
 
     def __post_init__(self) -> None:
@@ -75,7 +73,6 @@ class AppSettings(msgspec.Struct, frozen=True, kw_only=True):
         require(NUMBER, long_poll_timeout=self.long_poll_timeout, sse_max_age=self.sse_max_age)
         require(NUMBER, body_timeout=self.body_timeout)
         require(bool, compression=self.compression, read_only=self.read_only)
-        require((TracerProvider, NoneType), tracer_provider=self.tracer_provider)
         require_callable(clock=self.clock)
         require_callable(optional=True, guard=self.guard)
         if not isinstance(self.cors, bool):

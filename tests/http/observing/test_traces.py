@@ -1,6 +1,7 @@
 """Tests of the spans that are made for responses."""
 
 from collections.abc import AsyncIterator, Sequence
+from typing import cast
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -60,7 +61,8 @@ def spans() -> Spans:
 
 @pytest.fixture
 async def app(spans: Spans) -> AsyncIterator[DurableStreamsApp]:
-    app = create_app(store=StreamStore(), tracer_provider=spans.provider)
+    app = create_app(store=StreamStore())
+    app.trace(spans.provider)
     yield app
     await app.stop()
 
@@ -190,6 +192,13 @@ async def test_event_stream_is_one_span_from_its_beginning_to_its_end(
     assert span.parent is not None
     body = b"".join(message.get("body", b"") for message in exchange.sent)
     assert (span.attributes or {})["http.response.body.size"] == len(body)
+
+
+def test_only_a_tracer_provider_is_accepted() -> None:
+    app = create_app()
+    with pytest.raises(TypeError, match="provider"):
+        app.trace(cast(TracerProvider, "otlp"))
+    assert app.observer.watcher is None
 
 
 def test_context_that_is_sent_twice_is_ignored(spans: Spans) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ...errors import RequestTimeout, StoreForked
+from ...protocol.arguments import require
 from ...protocol.hosts import check_host
 from ...protocol.names import HOST
 from ...storage.files.store import FileStore
@@ -33,7 +34,9 @@ from ..observing.limit_table import LimitTable
 from ..observing.metrics import Metrics
 from ..observing.observer import LiveRead, Observer, Waits
 from ..observing.own_limits import add_client_limits, add_own_limits
+from ..observing.provider import TracerProvider
 from ..observing.snapshot import Snapshot, take_snapshot
+from ..observing.watchers import watch
 from ..options import HandlerOptions
 from ..read_only import ReadOnlyHandler
 from ..replies import Live
@@ -156,6 +159,20 @@ class DurableStreamsApp:
         else:
             self._start()
 
+    def trace(self, provider: TracerProvider) -> None:
+        """Makes an OpenTelemetry span for each response from now on.
+
+        Args:
+            provider: The tracer provider of the host, for example `opentelemetry.trace.get_tracer_provider()`.
+
+        Raises:
+            TypeError: The provider has no `get_tracer`.
+        """
+        require(TracerProvider, provider=provider)
+        from ..observing.traces import Traces  # imports OpenTelemetry, which the host has
+
+        watch(self.observer, [Traces(provider)], names_requests=False)
+
     @property
     def draining(self) -> bool:
         """Whether the server is about to stop. Set it to True to make `/readyz` fail while requests are still answered."""
@@ -250,14 +267,12 @@ class DurableStreamsApp:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one HTTP request."""
-        request = request_of(scope)
+        request = self._request_of(scope)
         client = scope.get("client")
         # ASGI allows any sequence, and some hosts give an empty address for a Unix socket.
         peer = network_of(client[0]) if client and client[0] else None
         body = Incoming(self.budget, peer)
         observer = self.observer
-        if observer.names_requests:
-            request = named(request)
         waits = Waits()
         since = began = observer.clock()
         is_begun = False  # whether a refusal was begun, so that no second response may be sent
@@ -310,6 +325,11 @@ class DurableStreamsApp:
         elif reply is not None:
             size = await send_response(request, reply, send, self.outgoing, turns)
             observer.finished(request, reply.status, since, size, peer, waits)
+
+    def _request_of(self, scope: Scope) -> Request:
+        """Returns the request of a scope, with an id if the observer wants every request named."""
+        request = request_of(scope)
+        return named(request) if self.observer.names_requests else request
 
     async def _refuse_head(
         self,
