@@ -10,6 +10,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests import prefork
 from tests.prefork import ForkedProcess
@@ -79,6 +80,14 @@ def address_of(process: subprocess.Popen[str] | ForkedProcess) -> str:
     finally:
         watchdog.cancel()
     raise AssertionError("the server ended before it listened")
+
+
+def memory_of(pid: int, field: str = "VmRSS") -> int:
+    """Returns a memory figure of a process from `/proc`, in bytes. A process that has just ended has 0."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    return 0
 
 
 def run(*arguments: str, timeout: float = 20) -> subprocess.CompletedProcess[str]:

@@ -20,7 +20,7 @@ import httpx
 from benchmarks.servers import SCRATCH
 from benchmarks.stall.probe import QUIET, Delays, Probe
 
-from ..process import COMMAND, address_of
+from ..process import COMMAND, address_of, memory_of
 from .kinds import KINDS, PREPARED
 
 MIB = 1024 * 1024
@@ -115,7 +115,7 @@ def besiege(seconds: float, kinds: Sequence[int] = ()) -> Report:
         try:
             port = int(address_of(process).rpartition(":")[2])
             _prepare(port)
-            before = _memory(process)
+            before = memory_of(process.pid)
             Path(f"/proc/{process.pid}/clear_refs").write_text("5")  # resets VmHWM, the peak
             delays = Delays(float("inf"), float("inf"), 0, 1)
             try:
@@ -125,7 +125,7 @@ def besiege(seconds: float, kinds: Sequence[int] = ()) -> Report:
             except (RuntimeError, ConnectionError):
                 done = {}
             lives = process.poll() is None
-            peak = _memory(process, "VmHWM") if lives else 0
+            peak = memory_of(process.pid, "VmHWM") if lives else 0
             after = _calm(process, before + CACHES) if lives else 0
         finally:
             process.terminate()
@@ -192,18 +192,10 @@ def _attack(
     return done
 
 
-def _memory(process: subprocess.Popen[str], field: str = "VmRSS") -> int:
-    """Returns a memory figure of a process from `/proc`, in bytes."""
-    for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024
-    return 0
-
-
 def _calm(process: subprocess.Popen[str], enough: int) -> int:
     """Waits at most `CALM` seconds until the server uses no more than `enough` bytes, and returns the bytes that it uses then."""
     until = time.monotonic() + CALM
-    while (now := _memory(process)) > enough and time.monotonic() < until:
+    while (now := memory_of(process.pid)) > enough and time.monotonic() < until:
         time.sleep(0.5)  # the memory of another process can only be polled
     return now
 

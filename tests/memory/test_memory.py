@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.process import ServerProcess, serve
+from tests.process import ServerProcess, memory_of, serve
 
 MIB = 1024 * 1024
 STREAM = "/v1/stream/a"
@@ -26,11 +26,9 @@ def many_sockets() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def memory_of(server: ServerProcess, field: str = "VmRSS") -> float:
-    """Returns a memory figure of a server from `/proc`, in MiB."""
-    status = Path(f"/proc/{server.process.pid}/status").read_text()
-    (line,) = [line for line in status.splitlines() if line.startswith(field + ":")]
-    return int(line.split()[1]) / 1024
+def mebibytes(server: ServerProcess, field: str = "VmRSS") -> float:
+    """Returns a memory figure of a server, in MiB."""
+    return memory_of(server.process.pid, field) / MIB
 
 
 @pytest.mark.parametrize("kept", ["memory", "files"])
@@ -44,7 +42,7 @@ def test_reading_a_long_stream_in_pages_takes_little_memory(kept: str, tmp_path:
                 STREAM, content=piece, headers={"content-type": "application/octet-stream"}
             )
             assert sent.status_code == 204
-        before = memory_of(server)
+        before = mebibytes(server)
         Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")  # resets VmHWM, the peak
         offset, size = "-1", 0
         while True:
@@ -55,7 +53,7 @@ def test_reading_a_long_stream_in_pages_takes_little_memory(kept: str, tmp_path:
             if "stream-up-to-date" in page.headers:
                 break
         assert size == 300 * MIB
-        assert memory_of(server, "VmHWM") - before < 100
+        assert mebibytes(server, "VmHWM") - before < 100
 
 
 @pytest.mark.parametrize("media", ["application/json", "text/plain", "application/octet-stream"])
@@ -67,10 +65,10 @@ def test_thousand_stalled_readers_take_little_memory(media: str) -> None:
             http.put(STREAM)
             for _ in range(4):
                 assert http.post(STREAM, content=body).status_code == 204
-        before = memory_of(server)
+        before = mebibytes(server)
         readers = [open_stalled_reader(server) for _ in range(READERS)]
         settle(server)
-        grown = memory_of(server) - before
+        grown = mebibytes(server) - before
         for reader in readers:
             reader.close()
     assert grown < 100
@@ -91,7 +89,7 @@ def settle(server: ServerProcess) -> None:
     last, calm = 0.0, 0
     for _ in range(100):
         time.sleep(0.1)  # the memory of another process can only be polled
-        now = memory_of(server)
+        now = mebibytes(server)
         calm = calm + 1 if now - last < 1 else 0
         last = max(last, now)
         if calm == 5:

@@ -1,7 +1,6 @@
 """Runs a durable server on the core of servers, and reads its memory and the bytes that it has stored."""
 
 import contextlib
-import re
 import resource
 import subprocess
 import tempfile
@@ -13,7 +12,7 @@ from typing import NamedTuple
 import httpx
 
 from benchmarks.servers import SCRATCH, SERVER_CORE
-from tests.process import COMMAND, address_of
+from tests.process import COMMAND, address_of, memory_of
 
 MIB = 1024 * 1024
 STREAMS = 16  # streams that a load appends to in turn
@@ -52,10 +51,7 @@ class Server(NamedTuple):
 
     def memory(self, field: str = "VmRSS") -> int:
         """Returns a memory figure of the process from `/proc`, in bytes: `VmRSS` now, or `VmHWM` at most."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        found = re.search(rf"^{field}:\s+(\d+)", status, re.M)
-        assert found is not None
-        return int(found[1]) * 1024
+        return memory_of(self.process.pid, field)
 
     def forget_peak(self) -> None:
         """Sets the maximum memory to the present memory."""
