@@ -98,11 +98,13 @@ class Churner:
     """A client that creates, forks, closes and deletes streams.
 
     Attributes:
+        prefix: the path above its streams.
         number: the number of streams that it has created.
         expected: the state of each stream: present, closed, absent, or unknown after a request without a response.
         has_written: set at every acknowledgement.
     """
 
+    prefix: str = "/churn"
     number: int = 0
     expected: dict[str, str] = field(default_factory=dict)
     has_written: threading.Event = field(default_factory=threading.Event)
@@ -118,7 +120,7 @@ class Churner:
         sure = [path for path, state in self.expected.items() if state in ("present", "closed")]
         if not sure or chance.random() < 0.5:
             self.number += 1
-            path = f"/churn/{self.number}"
+            path = f"{self.prefix}/{self.number}"
             source = chance.choice(sure) if sure and chance.random() < 0.3 else None
             headers = {"Stream-Forked-From": source} if source else JSON
             self._send(connection, path, "present", "PUT", None if source else b"[1,2]", headers)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from tests.delivery.clients import Clients
 from tests.delivery.history import Damaged, Failure, Repaired, Up
 from tests.delivery.requester import Requester
+from tests.delivery.server import Server
 from tests.delivery.world import Stream, Sub
 
 WorldState = tuple[dict[str, Stream], dict[str, Sub]]
@@ -19,7 +20,8 @@ class Faults:
     """Chooses faults at random and causes them. The server runs again after each fault.
 
     Args:
-        requester: holds the server, the world and the history.
+        server: the server.
+        requester: holds the world and the history.
         clients: request the tails after each start of the server.
         chance: makes all choices.
 
@@ -27,9 +29,11 @@ class Faults:
         is_restored: True after an earlier copy of the directory was restored. The trial resets it.
     """
 
-    def __init__(self, requester: Requester, clients: Clients, chance: random.Random) -> None:
+    def __init__(
+        self, server: Server, requester: Requester, clients: Clients, chance: random.Random
+    ) -> None:
         self._requester = requester
-        self._server = requester.server
+        self._server = server
         self._clients = clients
         self._chance = chance
         self._copies: list[tuple[str, WorldState]] = []

@@ -4,12 +4,27 @@ import json
 import random
 import threading
 import time
-from typing import Any
+from typing import Any, Protocol
 
 from tests.delivery.history import Acks, Failure, History, Requested, Responded, Snapshot
-from tests.delivery.server import Server
 from tests.delivery.wire import Reply, request
 from tests.delivery.world import Grant, World
+
+
+class Reachable(Protocol):
+    """The server as workers and receivers see it."""
+
+    @property
+    def url(self) -> str:
+        """The URL of the stream root, or empty while no server runs."""
+
+    @property
+    def is_up(self) -> bool:
+        """True while the server runs."""
+
+    @property
+    def wall(self) -> float:
+        """The Unix time in seconds that the server reads from its clock."""
 
 
 class Requester:
@@ -20,7 +35,7 @@ class Requester:
         over: an event that is set when the trial ends.
     """
 
-    def __init__(self, server: Server, world: World, history: History) -> None:
+    def __init__(self, server: Reachable, world: World, history: History) -> None:
         self.server = server
         self.world = world
         self.history = history

@@ -15,11 +15,11 @@ from tests.delivery.history import Failure, History, Record, Stalled, Up
 from tests.delivery.receiver import Receiver, receiving
 from tests.delivery.requester import Requester, until
 from tests.delivery.server import Launcher, Server
+from tests.delivery.steps import PATHS, Steps, draw_subs
 from tests.delivery.workers import Workers
-from tests.delivery.world import Sub, World
+from tests.delivery.world import World
 
 MEMORY = Path("/dev/shm")
-PATHS = ("s/a", "s/b", "s/c", "t/a", "t/b", "s/d")
 #: Seconds within which everything must be acknowledged after the last fault.
 SETTLES = 20.0
 #: Seconds within which everything else must be acknowledged if a stream is damaged. The news of a damaged stream cannot be
@@ -44,7 +44,6 @@ class Trial:
         self._history = History()
         self._world = World()
         self._server = Server(launcher, place, self._history)
-        self._renewed: set[str] = set()  # subscriptions that were deleted and created again
         self._requester = Requester(self._server, self._world, self._history)
 
     def run(self) -> list[Record]:
@@ -65,12 +64,13 @@ class Trial:
     def _run_steps(self, hook: str) -> None:
         """Creates streams and subscriptions, runs random steps, and waits until everything is acknowledged."""
         self._clients = clients = Clients(self._requester, hook)
-        self._faults = Faults(self._requester, clients, self._chance)
+        self._faults = Faults(self._server, self._requester, clients, self._chance)
+        self._steps = Steps(self._requester, clients, self._chance)
         self._server.start()
         self._history.add(Up)
         for path in PATHS[: self._chance.randint(2, 4)]:
             clients.create(path)
-        subs = list(self._draw_subs())
+        subs = list(draw_subs(self._chance))
         for sub in subs:
             clients.subscribe(sub)
         workers = [
@@ -85,28 +85,18 @@ class Trial:
             time.sleep(self._chance.choice((0, 0.02, 0.1, 0.3, 0.6)))  # the server works meanwhile
         self._settle()
 
-    def _draw_subs(self) -> Iterator[Sub]:
-        """Yields one to four random subscriptions."""
-        for number in range(self._chance.randint(1, 4)):
-            kind = self._chance.choice(("webhook", "webhook", "pull-wake"))
-            pattern = self._chance.choice(("s/*", "s/*", "*/a", "**", ""))
-            count = 0 if pattern == "**" or (pattern and self._chance.random() < 0.6) else 2
-            streams = tuple(sorted(self._chance.sample(PATHS, count)))
-            lease = self._chance.choice((1.0, 1.0, 1.0, 1.5))
-            yield Sub(f"{kind[0]}{number}", kind, pattern, streams, lease)
-
     # -- steps --------------------------------------------------------------
 
     def _step(self) -> None:
         """Runs one random step."""
         ways: dict[Callable[[], None], float] = {
-            self._append: 10,
-            self._create: 1.5,
-            self._delete: 0.7,
-            self._fork: 0.5,
-            self._resubscribe: 0.7,
-            self._reuse_token: 2.5,
-            self._inspect: 2,
+            self._steps.append: 10,
+            self._steps.create: 1.5,
+            self._steps.delete: 0.7,
+            self._steps.fork: 0.5,
+            self._steps.resubscribe: 0.7,
+            self._steps.reuse_token: 2.5,
+            self._steps.inspect: 2,
             self._faults.cause_one: 6,
         }
         self._chance.choices(list(ways), list(ways.values()))[0]()
@@ -114,51 +104,8 @@ class Trial:
             self._faults.is_restored = False
             # The server must refuse tokens from before the restore for any other wake.
             for _ in range(3):
-                self._reuse_token()
-                self._append()
-
-    def _append(self) -> None:
-        for _ in range(self._chance.choice((1, 1, 2, 4))):
-            self._clients.append(self._chance.choice(sorted(self._world.streams)), self._chance)
-
-    def _create(self) -> None:
-        missing = [path for path in PATHS if path not in self._world.streams]
-        if missing:
-            body = self._chance.choice((b"", b"first"))
-            self._clients.create(self._chance.choice(missing), body)
-
-    def _delete(self) -> None:
-        paths = [path for path, each in self._world.streams.items() if not each.is_fork]
-        if len(paths) > 1:
-            self._clients.delete(self._chance.choice(sorted(paths)))
-
-    def _fork(self) -> None:
-        sources = [path for path, each in self._world.streams.items() if not each.is_damaged]
-        name = f"s/fork{self._chance.randint(0, 1)}"
-        if sources and name not in self._world.streams:
-            self._clients.create(name, source=self._chance.choice(sorted(sources)))
-
-    def _resubscribe(self) -> None:
-        if self._world.subs:
-            sub = self._chance.choice(sorted(self._world.subs))
-            self._renewed.add(sub)
-            self._clients.resubscribe(self._world.subs[sub])
-
-    def _reuse_token(self) -> None:
-        """Sends a request with a random token from the whole trial."""
-        with self._world.lock:
-            grants = list(self._world.grants)
-        if grants:
-            grant = self._chance.choice(grants[-self._chance.choice((5, 1000)) :])
-            if grant.kind == "pull-wake" and self._chance.random() < 0.3:
-                self._requester.release(grant)
-            else:
-                acks = self._requester.all_acks(grant)
-                self._requester.acknowledge(grant, acks, self._chance.random() < 0.5)
-
-    def _inspect(self) -> None:
-        for sub in list(self._world.subs.values()):
-            self._clients.inspect(sub)
+                self._steps.reuse_token()
+                self._steps.append()
 
     def _is_damaged(self) -> bool:
         return any(each.is_damaged for each in self._world.streams.values())
@@ -169,7 +116,7 @@ class Trial:
         """Stops causing faults, and waits until everything is acknowledged."""
         if self._chance.random() < 0.5 and self._is_damaged():
             self._faults.repair()
-        self._append()
+        self._steps.append()
         self._requester.calm.set()
         seconds = SETTLES_BESIDE_DAMAGE if self._is_damaged() else SETTLES
         if not until(lambda: not self._clients.unsettled(), seconds, 0.25):
@@ -177,7 +124,7 @@ class Trial:
         elif self._chance.random() < 0.25:
             time.sleep(1.3)  # longer than a lease, in which no further delivery may come
         for sub in self._world.subs.values():
-            if sub.kind == "pull-wake" and sub.id not in self._renewed:
+            if sub.kind == "pull-wake" and sub.id not in self._steps.renewed:
                 self._clients.check_events(sub)
         if trace := self._server.last_traceback():
             self._history.add(Failure, what=f"the server has logged a traceback: {trace}")
