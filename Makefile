@@ -12,7 +12,7 @@ PARALLEL := -n $(JOBS) --dist worksteal
 # The folders that mirror the source, without the command line, whose tests start processes.
 UNIT := $(addprefix tests/,protocol storage streams subscriptions http testing docs) $(wildcard tests/test_*.py)
 
-.PHONY: help serve test unit lint format rooms settings conformance interop browser crash damage subscriptions fuzz openapi extremes hostile overload planted bench compare profile lock clean
+.PHONY: help serve test unit lint format rooms settings conformance interop browser crash damage subscriptions fuzz openapi extremes hostile overload soak planted bench compare profile lock clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
@@ -74,6 +74,9 @@ hostile: $(STAMPS)/dev ## Run every kind of hostile client against one server: m
 
 overload: $(STAMPS)/dev $(STAMPS)/wrk ## Load servers with five times what they can do, and let 10,000 clients read slowly.
 	$(BIN)/python -m tests.overload
+
+soak: $(STAMPS)/dev ## Restart a server under mixed load, then look for lost appends and leaks: make soak MINUTES=10 [SEED=1]
+	$(BIN)/python -m tests.soak $(or $(MINUTES),10) $(SEED)
 
 planted: $(STAMPS)/dev ## Plant each storage bug of docs/traps.md in a copy of the source, and show that a test finds it.
 	$(BIN)/python -m tests.crash.planted

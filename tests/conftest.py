@@ -45,6 +45,7 @@ REASONS = {
     "tests/protocol/subscriptions/test_globs.py": "compares the cost of many patterns with that of few",
     "tests/protocol/test_ancestry.py": "builds very long chains of forks",
     "tests/proxies/": "starts proxies",
+    "tests/soak/test_soak": "restarts a server under load for half a minute",
     "tests/storage/files/catalog/test_damage.py": "damages, checks and repairs many directories",
     "tests/storage/files/catalog/test_salvage.py": "damages, checks and repairs many directories",
     "tests/storage/files/offline/": "checks and repairs whole directories",
