@@ -185,7 +185,7 @@ def _await_answer(process: subprocess.Popen[bytes], port: int) -> None:
         try:
             with socket.create_connection(("127.0.0.1", port), 1) as asking:
                 asking.settimeout(_PATIENCE)  # a server may listen before it has loaded its data
-                asking.sendall(b"HEAD /v1/stream/none HTTP/1.1\r\nHost: a\r\n\r\n")
+                asking.sendall(b"HEAD /v1/stream/none HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 if asking.recv(1):
                     return
         except OSError:

@@ -116,7 +116,7 @@ def _aged(server: Running) -> Steps:
 def _chunks(server: Running) -> Steps:
     """Sends a body of ten million chunks of one byte."""
     create(server.port, [PATH], OCTETS)
-    head = f"POST {PATH} HTTP/1.1\r\nHost: a\r\nContent-Type: {OCTETS}\r\n"
+    head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {OCTETS}\r\n"
     head += "Transfer-Encoding: chunked\r\n\r\n"
     body = b"1\r\nx\r\n" * 10_000_000 + b"0\r\n\r\n"
     yield server

@@ -67,7 +67,7 @@ def _large_heads(server: Running) -> Steps:
     """Sends a head of 30 KB on each of 1,000 connections at the same time, five times."""
     create(server.port, [PATH], OCTETS)
     lines = "".join(f"x-{n}: {'y' * 240}\r\n" for n in range(120))
-    request = f"GET {PATH}?offset=-1 HTTP/1.1\r\nHost: a\r\n{lines}\r\n".encode()
+    request = f"GET {PATH}?offset=-1 HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n".encode()
     with Crowd(server.port, 1000) as crowd:
         yield server
         for turn in range(1, 6):
@@ -83,9 +83,7 @@ def _followed(readers: int, ending: bool) -> Operation:
         create(server.port, [PATH], TEXT)
         writer = Connection(server.port)
         append = octets("POST", PATH, TEXT, MESSAGE.encode())
-        close = (
-            f"POST {PATH} HTTP/1.1\r\nHost: a\r\nStream-Closed: true\r\nContent-Length: 0\r\n\r\n"
-        )
+        close = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nStream-Closed: true\r\nContent-Length: 0\r\n\r\n"
         with Followers(server.port, PATH, readers) as followers:
             yield server
             for number in range(1 if ending else 10):
@@ -131,7 +129,7 @@ def _gzip(server: Running) -> Steps:
     words = [bytes(random.Random(n).choices(b"abcdefgh", k=7)) for n in range(4000)]
     body = b" ".join(random.Random(1).choices(words, k=MIB // 8))
     append_all(server.port, PATH, TEXT, repeat(body, 4))
-    request = f"GET {PATH}?offset=-1 HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n".encode()
+    request = f"GET {PATH}?offset=-1 HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip\r\n\r\n".encode()
     staying = [connect(server.port) for _ in range(10)]
     crowd = Crowd(server.port, 290)
     yield server

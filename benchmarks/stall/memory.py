@@ -42,7 +42,7 @@ def _overload(server: Running) -> Steps:
 def _trickle(server: Running) -> Steps:
     """Trickles the bytes of four announced bodies of 64 MiB. The server must accept another client's append meanwhile."""
     create(server.port, [PATH], OCTETS)
-    head = f"POST {PATH} HTTP/1.1\r\nHost: a\r\nContent-Type: {OCTETS}\r\nContent-Length: {64 * MIB}\r\n\r\n"
+    head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {OCTETS}\r\nContent-Length: {64 * MIB}\r\n\r\n"
     yield server
     slow = [connect_from(server.port, 32 * number) for number in range(4)]
     for each in slow:
@@ -98,7 +98,7 @@ def _pipelines(server: Running) -> Steps:
 def _half_heads(server: Running) -> Steps:
     """Sends 60 KB of an unfinished head on each of 2,000 connections, and then nothing for three seconds."""
     lines = "".join(f"x-{number}: {'y' * 20}\r\n" for number in range(2000))
-    head = f"GET {PATH} HTTP/1.1\r\nHost: a\r\n{lines}".encode()
+    head = f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\n{lines}".encode()
     yield server
     with Crowd(server.port, 2000) as crowd:
         crowd.send(repeat(head[:60_000]))

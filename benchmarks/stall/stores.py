@@ -15,7 +15,7 @@ from .trial import MIB, Operation, Outcome, Steps, Trial
 
 PATH: Final = "/v1/stream/kept"
 _NEARLY: Final = 15_500_000  # bytes of appends; a checkpoint begins at 16 MiB
-_LINES: Final = "Host: a\r\nContent-Type: application/octet-stream\r\n"
+_LINES: Final = "Host: localhost\r\nContent-Type: application/octet-stream\r\n"
 
 
 def _loaded(streams: int, seconds: int, size: int) -> Operation:
@@ -113,7 +113,7 @@ def _producers_checkpoint(server: Running) -> Steps:
 
 def _fork(path: str, source: str) -> bytes:
     return (
-        f"PUT {path} HTTP/1.1\r\nHost: a\r\nStream-Forked-From: {source}\r\n"
+        f"PUT {path} HTTP/1.1\r\nHost: localhost\r\nStream-Forked-From: {source}\r\n"
         "Content-Length: 0\r\n\r\n"
     ).encode()
 
@@ -159,7 +159,7 @@ def _fork_in_value(server: Running) -> Steps:
         lines = f"Stream-Forked-From: {PATH}\r\nStream-Fork-Offset: 0000000000000000_0000000000000000\r\n"
         lines += f"Stream-Fork-Sub-Offset: {30_000 + number}\r\nContent-Length: 0\r\n"
         lines += "Content-Type: application/json\r\n"
-        request = f"PUT {PATH}-{number} HTTP/1.1\r\nHost: a\r\n{lines}\r\n".encode()
+        request = f"PUT {PATH}-{number} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n".encode()
         statuses.append(connection.ask(request).status)
     yield Outcome(bad=sum(status >= 300 for status in statuses))
 

@@ -18,7 +18,7 @@ HANDLES = 256
 CLIENTS = 400
 STREAM = "/v1/stream/a"
 TEXT = {"content-type": "text/plain"}
-SSE = f"GET {STREAM}?offset=-1&live=sse HTTP/1.1\r\nHost: h\r\n\r\n".encode()
+SSE = f"GET {STREAM}?offset=-1&live=sse HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
 
 @contextmanager

@@ -107,7 +107,7 @@ def test_connection_without_tls_is_closed_silently(
     with serve(*lane, *tls(certificate)) as server:
         url = httpx.URL(server.url)
         with socket.create_connection((url.host, url.port or 0), 5) as plain:
-            plain.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+            plain.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert b"HTTP/" not in plain.recv(1000)
         with httpx.Client(base_url=server.url, verify=trusting(certificate)) as http:
             assert http.get(STREAM).status_code == 404

@@ -172,7 +172,9 @@ class Crowd:
 
     def __init__(self, server: ServerProcess, path: str, size: int) -> None:
         self._server = server
-        self._request = f"GET {path}?offset=-1&live=sse HTTP/1.1\r\nHost: h\r\n\r\n".encode()
+        self._request = (
+            f"GET {path}?offset=-1&live=sse HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        )
         self._size = size
         self._stack = contextlib.ExitStack()
 

@@ -79,7 +79,7 @@ class World:
     async def _ask_natively(self, step: Step, headers: list[tuple[bytes, bytes]]) -> Answer:
         """Sends one request on the native lane and returns the response."""
         target = step.path + b"?" + step.query if step.query else step.path
-        lines = [b"%b %b HTTP/1.1" % (step.method.encode(), target), b"host: h"]
+        lines = [b"%b %b HTTP/1.1" % (step.method.encode(), target), b"host: localhost"]
         lines += (b"%b: %b" % header for header in headers)
         client, arrived = Client(Lane(self.app)), asyncio.Event()
         flush = client.wire.flush

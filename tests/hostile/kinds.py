@@ -65,7 +65,7 @@ async def half_heads(attacker: Attacker) -> None:
     """Begins request heads on 100 connections and never completes them."""
     opened = await attacker.crowd(100)
     for each in opened:
-        await attacker.send(each, b"GET /v1/stream/pages HTTP/1.1\r\nHost: a\r\n")
+        await attacker.send(each, b"GET /v1/stream/pages HTTP/1.1\r\nHost: localhost\r\n")
     number = 0
     while attacker.goes_on:
         attacker.rounds += 1
@@ -79,7 +79,7 @@ async def half_heads(attacker: Attacker) -> None:
 async def huge_heads(attacker: Attacker) -> None:
     """Sends request heads of 200 KB."""
     lines = "".join(f"x-{number}: {'y' * 1000}\r\n" for number in range(200))
-    octets = f"GET {ROOT}/pages HTTP/1.1\r\nHost: a\r\n{lines}\r\n".encode()
+    octets = f"GET {ROOT}/pages HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n".encode()
     while attacker.goes_on:
         attacker.rounds += 1
         await attacker.ask(octets)
@@ -135,7 +135,7 @@ async def stall_on_events(attacker: Attacker) -> None:
 
 async def one_byte_chunks(attacker: Attacker) -> None:
     """Sends bodies of a million chunks, one byte each."""
-    head = f"POST {ROOT}/pages HTTP/1.1\r\nHost: a\r\nContent-Type: {OCTETS}\r\n"
+    head = f"POST {ROOT}/pages HTTP/1.1\r\nHost: localhost\r\nContent-Type: {OCTETS}\r\n"
     octets = f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + b"1\r\nx\r\n" * 1_000_000
     while attacker.goes_on:
         attacker.rounds += 1
@@ -279,7 +279,7 @@ async def random_octets(attacker: Attacker) -> None:
         b"",
         b"GET ",
         b"POST /v1/stream/live HTTP/1.1\r\n",
-        b"PUT /v1/stream/x HTTP/1.1\r\nHost: a\r\n\x00",
+        b"PUT /v1/stream/x HTTP/1.1\r\nHost: localhost\r\n\x00",
     )
     while attacker.goes_on:
         attacker.rounds += 1

@@ -31,7 +31,7 @@ def request(
         announced: the content length in the head, or None for the length of the body.
         **headers: further headers, with underscores for hyphens.
     """
-    lines = [f"{method} {path} HTTP/1.1", "Host: hostile"]
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     if media:
         lines.append(f"Content-Type: {media}")

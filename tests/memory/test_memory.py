@@ -80,7 +80,7 @@ def open_stalled_reader(server: ServerProcess) -> socket.socket:
     reader = socket.socket()
     reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     reader.connect((parts.hostname, parts.port))
-    reader.sendall(f"GET {STREAM}?offset=-1&live=sse HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+    reader.sendall(f"GET {STREAM}?offset=-1&live=sse HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     return reader
 
 
