@@ -30,6 +30,7 @@ REASONS = {
     "tests/extremes/": "sends every extreme value, then restarts the server",
     "tests/hostile/": "runs every kind of hostile client for some seconds",
     "tests/hosts/": "starts and stops host servers",
+    "tests/http/gate/test_matrix.py": "makes a server for each cell of the matrix",
     "tests/http/asgi/test_http2": "sends thousands of requests over TLS",
     "tests/http/test_embedded.py": "starts servers on threads",
     "tests/http/test_fuzz.py": "tries many conversations, each cut at every octet",

@@ -24,6 +24,7 @@ TREE = {
     "TooLarge": (413, "BODY_TOO_LARGE"),
     "UnsupportedMedia": (415, "UNSUPPORTED_CONTENT_ENCODING"),
     "UriTooLong": (414, "URI_TOO_LONG"),
+    "UnknownHost": (421, "UNKNOWN_HOST"),
     "TooManyRequests": (429, "TOO_MANY_REQUESTS"),
     "HeadersTooLarge": (431, "HEADERS_TOO_LARGE"),
     "StreamError": (500, "INTERNAL_ERROR"),

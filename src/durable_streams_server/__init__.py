@@ -18,6 +18,9 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     __version__: str
 
+    from .access.authenticator import Authenticator
+    from .access.jwt_rules import JwtRules
+    from .access.signed_urls import sign_url
     from .errors import (
         BadRequest,
         Conflict,
@@ -41,7 +44,8 @@ if TYPE_CHECKING:
     from .http.app import create_app
     from .http.asgi.application import DurableStreamsApp
     from .http.embedded import DurableStreamTestServer, TestServerOptions
-    from .http.guard import Guard, Scope, Verb
+    from .http.gate.access_control import AccessControl
+    from .http.guard import Guard, Scope
     from .http.limits.client_limits import ClientLimits
     from .protocol.cursor import (
         DEFAULT_CURSOR_EPOCH,
@@ -49,6 +53,7 @@ if TYPE_CHECKING:
         CursorOptions,
     )
     from .protocol.paths import decode_stream_path, encode_stream_path
+    from .protocol.permissions import Verb
     from .protocol.results import AppendResult, CreateResult, HeadResult, StreamPage
     from .storage.damage import Damaged
     from .storage.files.directory import DirectoryRefused
@@ -83,7 +88,11 @@ _HOMES: Final = {
     "ClientLimits": "http.limits.client_limits",
     "Guard": "http.guard",
     "Scope": "http.guard",
-    "Verb": "http.guard",
+    "Verb": "protocol.permissions",
+    "AccessControl": "http.gate.access_control",
+    "Authenticator": "access.authenticator",
+    "JwtRules": "access.jwt_rules",
+    "sign_url": "access.signed_urls",
     "HeadResult": "protocol.results",
     "StreamPage": "protocol.results",
     "Streams": "streams.embedded",
@@ -135,7 +144,9 @@ _HOMES: Final = {
 __all__ = [
     "DEFAULT_CURSOR_EPOCH",
     "DEFAULT_CURSOR_INTERVAL_SECONDS",
+    "AccessControl",
     "AppendResult",
+    "Authenticator",
     "BadRequest",
     "ClientLimits",
     "Clock",
@@ -152,6 +163,7 @@ __all__ = [
     "Gone",
     "Guard",
     "HeadResult",
+    "JwtRules",
     "MethodNotAllowed",
     "NotFound",
     "OffsetMismatch",
@@ -188,6 +200,7 @@ __all__ = [
     "encode_stream_path",
     "generate_response_cursor",
     "handle_cursor_collision",
+    "sign_url",
 ]
 
 

@@ -2,7 +2,7 @@
 
     StreamError
     ├── BadRequest 400        INVALID_REQUEST, or a more specific code
-    ├── Unauthorized 401      INVALID_TOKEN, TOKEN_EXPIRED
+    ├── Unauthorized 401      TOKEN_REQUIRED, INVALID_TOKEN, TOKEN_EXPIRED
     ├── ProducerFenced 403    PRODUCER_FENCED
     ├── Forbidden 403         FORBIDDEN
     ├── NotFound 404          STREAM_NOT_FOUND, RESERVED_PATH, ...
@@ -19,6 +19,7 @@
     ├── TooLarge 413          BODY_TOO_LARGE, TOO_MANY_MESSAGES
     ├── UriTooLong 414        URI_TOO_LONG
     ├── UnsupportedMedia 415  UNSUPPORTED_CONTENT_ENCODING
+    ├── UnknownHost 421       UNKNOWN_HOST
     ├── TooManyRequests 429   a limit of this stream or client is reached
     ├── HeadersTooLarge 431   HEADERS_TOO_LARGE
     ├── StreamDamaged 500     STREAM_DAMAGED
@@ -109,7 +110,7 @@ class ProducerFenced(StreamError):
 
 
 class Forbidden(StreamError):
-    """The guard of the application does not allow the request."""
+    """The token of the client, or the guard of the application, does not allow the request. Says nothing about whether a stream exists."""
 
     status = 403
     code = "FORBIDDEN"
@@ -206,6 +207,13 @@ class UnsupportedMedia(StreamError):
 
     status = 415
     code = "UNSUPPORTED_CONTENT_ENCODING"
+
+
+class UnknownHost(StreamError):
+    """The request names a host that is not this server's, as a web page does that has rebound its own name to this machine."""
+
+    status = 421
+    code = "UNKNOWN_HOST"
 
 
 class TooManyRequests(StreamError):

@@ -18,6 +18,7 @@ UNITS = {"": 1, "s": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 #: Constants that are named like limits but limit no request of a client. They limit settings, numbers, files on disk, or responses to
 #: the server's own requests.
 NOT_FOR_CLIENTS = {
+    "DEFAULT_COOKIE",
     "DEFAULT_CURSOR_EPOCH",
     "DEFAULT_CURSOR_INTERVAL_SECONDS",
     "DEFAULT_CURSOR_OPTIONS",

@@ -15,6 +15,7 @@ from durable_streams_server.http.native.lane import Lane
 from durable_streams_server.protocol.permissions import TokenLimits
 from tests.http.asgi.http1_client import AsgiClient
 from tests.http.asgi_driver import Exchange
+from tests.http.gate.deciding import Deciding
 from tests.http.lanes import Caller
 from tests.http.socket_driver import Client, parse, post, run_turns, until
 
@@ -109,7 +110,7 @@ async def test_live_read_above_a_limit_is_refused_until_another_ends(
 async def test_live_reads_of_a_token_have_the_limit_of_the_token() -> None:
     app = app_with()
     limits = TokenLimits(live_readers=1)
-    app.handler.gate = Gate(authorize=lambda _: Permit("token:a", limits=limits))
+    app.handler.gate = Gate(access=Deciding(lambda _: Permit("token:a", limits=limits)))
     call = Caller(app, native=True)
     url = f"{A}?offset=-1&live=sse"
     waiting = asyncio.create_task(call("GET", url))

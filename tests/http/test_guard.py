@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -17,10 +18,13 @@ from durable_streams_server import (
     Unauthorized,
     create_app,
 )
-from tests.http.asgi_driver import Exchange, request
+from durable_streams_server.http.guard import check
+from tests.http.asgi_driver import Exchange, request, start_live_read
 
 TEXT = {"content-type": "text/plain"}
 A = "/v1/stream/a"
+CONTROL = "/v1/stream/__ds"
+JSON = {"content-type": "application/json"}
 Asked = list[tuple[str, str]]
 
 
@@ -54,18 +58,24 @@ ATTEMPTS = {
     "long-poll": ("GET", f"{A}?offset=-1&live=long-poll", {}, ("read", A)),
     "sse": ("GET", f"{A}?offset=-1&live=sse", {}, ("read", A)),
     "append": ("POST", A, TEXT, ("append", A)),
-    "close": ("POST", A, {"stream-closed": "true"}, ("append", A)),
+    "close": ("POST", A, {"stream-closed": "TRUE"}, ("close", A)),
     "create": ("PUT", "/v1/stream/b", TEXT, ("create", "/v1/stream/b")),
     "delete": ("DELETE", A, {}, ("delete", A)),
     "missing": ("GET", "/v1/stream/none", {}, ("read", "/v1/stream/none")),
     "escaped": ("GET", "/v1/%73tream/a", {}, ("read", A)),
-    "keys": ("GET", "/v1/stream/__ds/jwks.json", {}, ("control", "/v1/stream/__ds/jwks.json")),
-    "control": (
+    "subscribe": (
         "PUT",
-        "/v1/stream/__ds/subscriptions/s",
-        {"content-type": "application/json"},
-        ("control", "/v1/stream/__ds/subscriptions/s"),
+        f"{CONTROL}/subscriptions/s",
+        JSON,
+        ("subscribe", f"{CONTROL}/subscriptions/s"),
     ),
+    "claim": (
+        "POST",
+        f"{CONTROL}/subscriptions/s/claim",
+        JSON,
+        ("subscribe", f"{CONTROL}/subscriptions/s/claim"),
+    ),
+    "unknown": ("GET", f"{CONTROL}/unknown", {}, ("admin", f"{CONTROL}/unknown")),
 }
 
 
@@ -112,10 +122,10 @@ async def test_event_stream_starts_if_the_guard_allows_it() -> None:
 
 async def test_fork_needs_permission_to_read_its_source() -> None:
     headers = {"stream-forked-from": "/v1/%73tream/a"}
-    app, asked = make_app(lambda verb, _: verb == "create")
+    app, asked = make_app(lambda verb, _: verb == "fork")
     answer = await request(app, "PUT", "/v1/stream/b", headers)
     assert (answer.status, answer.error["code"]) == (403, "FORBIDDEN")
-    assert asked == [("create", "/v1/stream/b"), ("read", A)]
+    assert asked == [("fork", "/v1/stream/b"), ("read", A)]
     with pytest.raises(NotFound):
         await app.streams.head("/v1/stream/b")
     app, asked = make_app(lambda *_: True)
@@ -127,11 +137,11 @@ async def test_guard_gets_paths_below_the_mount() -> None:
     app, asked = make_app(lambda *_: False)
     for headers in ({}, {"stream-forked-from": "/streams/a"}):
         await request(app, "PUT", "/streams/b", headers, root_path="/streams")
-    assert asked == [("create", "/b"), ("create", "/b")]
+    assert asked == [("create", "/b"), ("fork", "/b")]
     app, asked = make_app(lambda *_: True)
     headers = {"stream-forked-from": f"/streams{A}"}
     assert (await request(app, "PUT", "/streams/b", headers, root_path="/streams")).status == 201
-    assert asked == [("create", "/b"), ("read", A)]
+    assert asked == [("fork", "/b"), ("read", A)]
 
 
 async def test_guard_is_asked_before_the_body_is_received() -> None:
@@ -157,6 +167,74 @@ async def test_invalid_request_or_health_check_is_answered_without_asking_the_gu
     app, asked = make_app(lambda *_: True)
     assert (await request(app, method, url)).status == status
     assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("method", "url"),
+    [
+        ("GET", f"{CONTROL}/jwks.json"),
+        ("POST", f"{CONTROL}/subscriptions/s/ack"),
+        ("POST", f"{CONTROL}/subscriptions/s/callback"),
+        ("POST", f"{CONTROL}/subscriptions/s/release"),
+    ],
+)
+async def test_public_keys_and_workers_pass_without_asking_the_guard(method: str, url: str) -> None:
+    app, asked = make_app(lambda *_: False)
+    answer = await request(app, method, url, JSON)
+    assert answer.status == (200 if method == "GET" else 401)  # workers have tokens of their own
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("body", "length", "asked"),
+    [
+        (b"x", True, [("append", A)]),
+        (b"", True, [("close", A)]),
+        (b"", False, [("close", A)]),
+        (b"x", False, [("close", A), ("append", A)]),  # as over HTTP/2 without Content-Length
+    ],
+)
+async def test_guard_is_asked_about_append_if_closing_request_has_a_body(
+    body: bytes, length: bool, asked: Asked
+) -> None:
+    app, found = make_app(lambda verb, _: verb == "close")
+    headers = [(b"content-type", b"text/plain"), (b"stream-closed", b"true")]
+    if length:
+        headers.append((b"content-length", b"%d" % len(body)))
+    exchange = Exchange(app, "POST", A.encode(), headers, http_version="2")
+    exchange.feed(body)
+    answer = await exchange.answer()
+    assert answer.status == (403 if body else 204)
+    assert found == asked
+    assert (await app.streams.head(A)).closed is (not body)
+
+
+@pytest.mark.parametrize("kind", ["sse", "long-poll"])
+async def test_guard_may_say_when_a_live_read_ends(kind: str) -> None:  # TRAPS 43
+    soon = datetime.now(UTC) + timedelta(milliseconds=30)
+
+    async def guard(verb: str, path: str, scope: Any) -> datetime | bool:
+        return soon
+
+    app = create_app(guard=guard)
+    await app.streams.create(A, "text/plain")
+    exchange = start_live_read(app, A, kind, "now")
+    answer = await exchange.answer()
+    assert answer.status == (200 if kind == "sse" else 204)
+    if kind == "sse":
+        assert answer.body.rstrip().endswith(b"}")
+        assert b"event: control" in answer.body
+
+
+async def test_earliest_time_of_guard_counts() -> None:
+    times: Iterator[datetime | bool] = iter(
+        [True, datetime.fromtimestamp(9, UTC), datetime.fromtimestamp(7, UTC)]
+    )
+
+    async def guard(verb: str, path: str, scope: Any) -> datetime | bool:
+        return next(times)
+
+    assert await check(guard, (("read", "/a"), ("read", "/b"), ("read", "/c")), {}) == 7_000_000
 
 
 async def test_guard_gets_the_scope_of_the_request() -> None:
@@ -198,8 +276,8 @@ async def test_guard_may_refuse_by_raising_a_stream_error() -> None:
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
-@pytest.mark.parametrize("allowed", [None, 1, "yes", asyncio.sleep])
-async def test_request_returns_500_if_its_guard_returns_neither_true_nor_false(
+@pytest.mark.parametrize("allowed", [None, 1, "yes", asyncio.sleep, datetime(2030, 1, 1)])
+async def test_request_returns_500_if_its_guard_returns_something_else(
     allowed: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def guard(*_: object) -> Any:
@@ -208,7 +286,7 @@ async def test_request_returns_500_if_its_guard_returns_neither_true_nor_false(
     with caplog.at_level(logging.ERROR):
         answer = await request(create_app(guard=guard), "PUT", A, TEXT)
     assert answer.status == 500
-    assert "True or False" in caplog.text
+    assert "True, False or a datetime with a time zone" in caplog.text
 
 
 async def test_request_returns_500_if_its_guard_is_not_asynchronous(
@@ -229,7 +307,6 @@ async def test_request_returns_500_if_its_guard_is_not_asynchronous(
         (f"{A}?offset=-1", {}),
         (f"{A}?offset=now", {}),
         ("/v1/stream/closed?offset=-1", {}),
-        ("/v1/stream/__ds/jwks.json", {}),
         (f"{A}?offset=-1&live=long-poll", {}),
     ],
 )

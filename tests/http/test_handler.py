@@ -16,6 +16,7 @@ from durable_streams_server.protocol.render import Response
 from durable_streams_server.storage.slow_work import ACCESS, SlowWork
 from durable_streams_server.storage.ticket import Ticket
 from tests.http.asgi_driver import request
+from tests.http.gate.deciding import Deciding
 
 A = "/v1/stream/a"
 TEXT = {"content-type": "text/plain"}
@@ -71,7 +72,9 @@ async def test_etag_of_an_open_stream_does_not_match_after_it_is_closed(
 async def test_request_waits_for_gate_and_keeps_its_body(app: DurableStreamsApp) -> None:
     """The lanes drop the body of a request when `handle` returns, so a request that waits for the gate keeps its own."""
     permit: Ticket[Permit] = Ticket()
-    handler = Handler(app.engine, app.service, HandlerOptions(), Gate(authorize=lambda _: permit))
+    handler = Handler(
+        app.engine, app.service, HandlerOptions(), Gate(access=Deciding(lambda _: permit))
+    )
     headers = {b"content-type": b"text/plain"}
     put = Request("PUT", A.encode(), b"", headers, body=b"hello")
     reply = handler.handle(put, lambda: None)
@@ -91,7 +94,7 @@ async def test_refusal_of_gate_is_sent_and_preflight_passes(app: DurableStreamsA
     def refuse(_: Request) -> Permit:
         raise Unauthorized("a token is needed here")
 
-    handler = Handler(app.engine, app.service, HandlerOptions(), Gate(authorize=refuse))
+    handler = Handler(app.engine, app.service, HandlerOptions(), Gate(access=Deciding(refuse)))
     refused = handler.handle(Request("GET", A.encode(), b"", {}), lambda: None)
     preflight = handler.handle(Request("OPTIONS", A.encode(), b"", {}), lambda: None)
     assert isinstance(refused, Response)
@@ -155,7 +158,7 @@ async def test_wait_for_a_permit_counts_as_slow_work_and_names_the_subject() -> 
     work = SlowWork(lambda: now)
     store.slow_work = work
     permit: Ticket[Permit] = Ticket()
-    app.handler.gate = Gate(authorize=lambda _: permit)
+    app.handler.gate = Gate(access=Deciding(lambda _: permit))
     request = Request("GET", b"/v1/stream/a", b"", {}, id=b"mine")
     reply = app.handler.handle(request, lambda: None)
     assert isinstance(reply, Ticket)

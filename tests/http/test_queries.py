@@ -35,6 +35,14 @@ def test_only_short_queries_are_cached() -> None:
     assert queries._parse_query.cache_info().hits == 1
 
 
+def test_signature_of_url_is_not_cached_with_its_query() -> None:
+    queries._parse_query.cache_clear()
+    for signature in (b"one", b"two"):
+        found = get(b"token_id=t&offset=-1&expires=9&signature=" + signature + b"&live=sse")
+        assert (found.offset, found.live) == (Sentinel.START, "sse")
+    assert queries._parse_query.cache_info().currsize == 1
+
+
 def test_last_event_id_replaces_the_offset_of_a_cached_query() -> None:
     query = b"offset=-1&live=sse"
     assert get(query).offset is Sentinel.START

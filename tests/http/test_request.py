@@ -25,7 +25,9 @@ def test_repeated_list_headers_are_joined() -> None:  # RFC 9110, 5.3
         headers, repeated, _ = index_headers(
             [(name, b"a"), (b"x", b"y"), (name, b"b"), (name, b"c ")]
         )
-        assert headers == {name: b"a, b, c", b"x": b"y"}
+        # RFC 9113, 8.2.3: cookies are joined with semicolons
+        joined = b"a; b; c" if name == b"cookie" else b"a, b, c"
+        assert headers == {name: joined, b"x": b"y"}
         assert repeated == {name}
 
 

@@ -2,12 +2,14 @@
 
 import inspect
 import typing
+from pathlib import Path
 
 import pytest
 
-from durable_streams_server import CursorOptions, create_app
+from durable_streams_server import AccessControl, Authenticator, CursorOptions, create_app
 from durable_streams_server.http.settings import AppSettings
 from durable_streams_server.streams.clock import system_clock
+from tests.http.gate.tokens import empty_token_file
 
 
 def settings(**changed: typing.Any) -> AppSettings:
@@ -60,16 +62,27 @@ def test_cors_setting_becomes_a_tuple_of_origins(
     assert settings(cors=cors).handler_options().cors_origins == origins
 
 
-def test_responses_are_private_only_with_a_guard() -> None:
+def test_guard_makes_responses_private_and_tokens_make_them_secret(tmp_path: Path) -> None:
     async def guard(*_: object) -> bool:
         return True
 
-    assert settings(guard=guard).handler_options().private
-    assert not settings().handler_options().private
+    access = AccessControl(Authenticator(tokens=empty_token_file(tmp_path)))
+    assert settings().handler_options().privacy == "shared"
+    assert settings(guard=guard).handler_options().privacy == "private"
+    assert settings(access=access).handler_options().privacy == "secret"
+    assert settings(access=access, guard=guard).handler_options().privacy == "secret"
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"store": 5}, {"cors": "https://a"}, {"clock": 5}, {"max_body": True}, {"guard": 5}]
+    "wrong",
+    [
+        {"store": 5},
+        {"cors": "https://a"},
+        {"clock": 5},
+        {"max_body": True},
+        {"guard": 5},
+        {"access": "tokens.json"},
+    ],
 )
 def test_error_about_a_setting_of_the_wrong_type_names_the_setting(
     wrong: dict[str, object],

@@ -24,6 +24,7 @@ from ..subscriptions.addresses import WebhookPolicy
 from ..subscriptions.public_url import check_public_url
 from ..subscriptions.service import Service
 from .asgi.application import DurableStreamsApp
+from .gate.access_control import OPEN_TO_ALL, AccessControl
 from .guard import Guard
 from .limits.client_limits import ClientLimits
 from .settings import AppSettings
@@ -51,6 +52,7 @@ def create_app(
     public_url: str | None = None,
     webhook_policy: WebhookPolicy | None = None,
     guard: Guard | None = None,
+    access: AccessControl = OPEN_TO_ALL,
     read_only: bool = False,
     limits: ClientLimits | None = None,
     clock: Clock = system_clock,
@@ -58,6 +60,7 @@ def create_app(
     """Returns a Durable Streams server as an ASGI application, to run or to mount.
 
     Mounted, it has its streams at the paths below its prefix, and needs no lifespan events. Await its `stop()` when the host stops.
+    A setting of the wrong type raises a `TypeError`, and one that is out of range a `ValueError`.
 
     Args:
         store: Where streams are kept; a new `StreamStore` if not given. One store serves one application.
@@ -80,13 +83,10 @@ def create_app(
         public_url: The URL of the application with its mount, which receivers of webhooks call back. Without it there can be no webhooks.
         webhook_policy: Which URLs webhooks may call; any public HTTPS address if not given.
         guard: An asynchronous function that allows or refuses each request. See `Guard`.
+        access: Who may reach the streams, by tokens and by the host that a request names. Everyone by default. See `AccessControl`.
         read_only: Whether HTTP clients may only read; any other request is refused with 405. The program itself can still write with `streams`.
         limits: What clients may take of the server: live reads, and appends in a second. See `ClientLimits`.
         clock: Returns the time in microseconds since 1970.
-
-    Raises:
-        TypeError: A setting has the wrong type.
-        ValueError: A setting is out of range.
     """
     return _assemble(AppSettings(**locals()))  # here `locals()` contains exactly the arguments
 

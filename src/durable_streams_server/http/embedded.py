@@ -16,6 +16,7 @@ from ..streams.stream_store import StreamStore
 from ..subscriptions.addresses import WebhookPolicy
 from .app import create_app
 from .asgi.application import DurableStreamsApp
+from .gate.access_control import AccessControl
 from .guard import Guard
 from .limits.client_limits import ClientLimits
 from .serving.listening import is_loopback, listen, public_url_of, url_of
@@ -44,6 +45,7 @@ class TestServerOptions(TypedDict, total=False):
     public_url: str | None
     webhook_policy: WebhookPolicy | None
     guard: Guard | None
+    access: AccessControl
     read_only: bool
     limits: ClientLimits | None
 
@@ -57,7 +59,8 @@ class DurableStreamTestServer:
         port: The port to listen on; 0 picks a free one.
         host: The address to listen on.
         store: Where streams are kept; a new `StreamStore` if not given.
-        options: Options of `create_app`. Unlike there, `cors` is True by default, so scripts of any origin may call.
+        options: Options of `create_app`. Unlike there, `cors` is True by default, so scripts of any origin may call. A server on loopback
+            without `access` and `guard` answers only to names of this machine, so that no page can reach it under another name.
     """
 
     __test__ = False  # pytest would collect the class because of its name
@@ -75,6 +78,8 @@ class DurableStreamTestServer:
         self._asked = (host, port)
         options.setdefault("cors", True)
         options.setdefault("webhook_policy", WebhookPolicy(allow_loopback=is_loopback(host)))
+        if is_loopback(host) and options.get("guard") is None:
+            options.setdefault("access", AccessControl(allowed_hosts=()))
         self._options = options
         self.store = store if store is not None else StreamStore()
         self.app: DurableStreamsApp = create_app(store=self.store, **options)

@@ -16,7 +16,6 @@ from ..protocol import commands, render
 from ..protocol.decisions.outcomes import AppendOutcome
 from ..protocol.limits import RETRY_SOON
 from ..protocol.names import (
-    HEALTH_PATHS,
     IF_NONE_MATCH,
     LIVE_SSE,
     OPERATIONS_PATHS,
@@ -31,14 +30,13 @@ from ..storage.ticket import Abandoned, Ticket
 from ..streams import bodies
 from ..streams.engine import Engine
 from ..subscriptions.service import Service
-from .browser import Browser
 from .compression import Compressor, page_key, wants_gzip
 from .facts import ServerFacts
 from .failures import failure_response
+from .gate.actions import Actions, actions_of
 from .gate.clients import client_key
 from .gate.gate import Gate
 from .gate.permit import OPEN, Permit
-from .guard import VERBS, Verb
 from .kept import KeptAnswers
 from .later import answer_later
 from .limits.live_readers import LiveReaders
@@ -46,7 +44,7 @@ from .observing.metrics import Metrics
 from .observing.routes import CONTROL, OPERATIONS
 from .options import HandlerOptions
 from .own_routes import OwnRoutes
-from .private import PrivateBrowser
+from .private import browser_for
 from .queries import parse_read
 from .replies import Live, Reply, show_events, show_resumed_events, unknown_method
 from .request import Request
@@ -92,7 +90,7 @@ class Handler:
         self.find_target = self._targets.find
         facts = facts or ServerFacts()
         self._own = OwnRoutes(engine, service, options, self._targets, facts, metrics)
-        self._browser = (PrivateBrowser if options.private else Browser)(options.cors_origins)
+        self._browser = browser_for(options.privacy, options.cors_origins)
         self._compressor = Compressor(engine.turns, engine.sending)
         self._kept = KeptAnswers()
         self._options = options
@@ -118,10 +116,8 @@ class Handler:
             store has stopped. Then the caller must send nothing and close the connection.
         """
         gate = self.gate
-        if gate is None or request.method == "OPTIONS":
-            return self._answer(request, on_ready, OPEN, peer)
         try:
-            permit = gate.admit(request, peer)
+            permit = OPEN if gate is None else gate.admit(request, peer)
         except Exception as error:
             return self.refuse(request, error)
         if isinstance(permit, Ticket):
@@ -166,7 +162,7 @@ class Handler:
                 return kept
             path, is_own = self._locate(request)
             if is_own:
-                return self._reply(request, self._own.handle(request, path), _unchanged)
+                return self._reply(request, self._own.handle(request, path, permit), _unchanged)
             if method == "GET":
                 return self._get(request, path, on_ready, permit, peer)
             return self._route(request, path)
@@ -238,27 +234,15 @@ class Handler:
         elif request.method not in _BODILESS:
             raise unknown_method()
 
-    def actions(self, request: Request) -> tuple[tuple[Verb, str], ...]:
+    def actions(self, request: Request) -> Actions:
         """Returns the actions of a request that a guard must allow, each a verb and a decoded path.
-
-        A preflight has none, because it precedes any authorisation (TRAPS 44). An unknown method has none, because it is refused. Health
-        checks have none, because load balancers send no token.
 
         Raises:
             BadRequest, NotFound, Unavailable: The refusal that `handle` would return.
         """
-        if request.method == "OPTIONS":
-            return ()
-        path, is_own = self._locate(request)
-        if is_own:
-            return () if path in HEALTH_PATHS else (("control", path),)
-        verb = VERBS.get(request.method)
-        if verb is None:
-            return ()
-        source = request.headers.get(STREAM_FORKED_FROM)
-        if verb != "create" or source is None:
-            return ((verb, path),)
-        return (verb, path), ("read", self._targets.decode_source(source, request.root_path))
+        if request.method != "OPTIONS":
+            self._locate(request)
+        return actions_of(request, self._targets)
 
     def begin_shutdown(self) -> None:
         """Stops the compression threads. Requests that wait for them get uncompressed pages."""
@@ -386,11 +370,12 @@ class Handler:
             return self._read_page(request, read)
         client = client_key(permit, request, peer)
         place = self.live_readers.take(path, client, permit.limits.live_readers)
+        term = permit.term(request.until)
         if read.live == LIVE_SSE:
             show = show_resumed_events if read.resumes else show_events
-            events = place.hold_for_events(lambda: self._engine.events(read, on_ready))
+            events = place.hold_for_events(lambda: self._engine.events(read, on_ready, term))
             return self._reply(request, events, show)
-        pages = place.hold_for(lambda: self._engine.long_poll(read))
+        pages = place.hold_for(lambda: self._engine.long_poll(read, term))
         return self._long_poll(request, read, pages)
 
     def _long_poll(

@@ -7,7 +7,9 @@ import msgspec
 
 from ..protocol.limits import DEFAULT_BODY_TIMEOUT, DEFAULT_MAX_BODY, DEFAULT_MAX_IN_FLIGHT
 from ..protocol.names import DEFAULT_STREAM_ROOT
+from .gate.access_control import OPEN_TO_ALL, AccessControl
 from .limits.client_limits import ClientLimits
+from .private import Privacy
 
 LONGEST_CACHE_AGE: Final = (
     2**31 - 1
@@ -25,7 +27,8 @@ class HandlerOptions(msgspec.Struct, frozen=True):
         max_in_flight: Maximum bytes of all request bodies held at once.
         compression: Whether to compress large pages with gzip for clients that accept it.
         body_timeout: Seconds that a client may pause within a body.
-        private: Whether shared caches must not store responses.
+        privacy: Which caches may store reads. `private` is for a guard, and `secret` for access control by tokens.
+        access: Who may reach the streams.
         read_only: Whether to refuse everything but reads. The application then uses `ReadOnlyHandler`.
         clients: What clients may take of the server.
 
@@ -40,7 +43,8 @@ class HandlerOptions(msgspec.Struct, frozen=True):
     max_in_flight: int = DEFAULT_MAX_IN_FLIGHT
     compression: bool = True
     body_timeout: float = DEFAULT_BODY_TIMEOUT
-    private: bool = False
+    privacy: Privacy = "shared"
+    access: AccessControl = OPEN_TO_ALL
     read_only: bool = False
     clients: ClientLimits = ClientLimits()
 

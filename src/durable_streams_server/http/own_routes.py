@@ -11,6 +11,7 @@ from .control.control import Control
 from .control.requests import Answer
 from .control.routes import find
 from .facts import ServerFacts
+from .gate.permit import Permit
 from .observing.metrics import Metrics
 from .operations import METHODS as OPERATIONS_METHODS
 from .operations import Operations
@@ -44,15 +45,20 @@ class OwnRoutes:
         self.operations = Operations(engine, facts, metrics)
         self._targets = targets
 
-    def handle(self, request: Request, path: str) -> Answer:
+    def handle(self, request: Request, path: str, permit: Permit) -> Answer:
         """Returns a ticket for the response to a request.
+
+        Args:
+            request: The request.
+            path: The decoded path.
+            permit: What the client may do.
 
         Raises:
             StreamError: The request is refused.
         """
         if path in OPERATIONS_PATHS:
             return self.operations.handle(request, path)
-        return self.control.handle(request, path)
+        return self.control.handle(request, path, permit)
 
     def check_head(self, request: Request) -> None:
         """Refuses a request whose head alone is enough to refuse it.

@@ -12,6 +12,9 @@ from .request import Request
 
 _MAX_PARAMETERS: Final = 64  # maximum of one query; the protocol defines three
 _CACHED_QUERIES: Final = 256
+_SIGNATURE: Final = b"signature="
+#: How the parameters of a signed URL begin (`access/signed_urls.py`).
+_SIGNED: Final = (b"token_id=", b"expires=", _SIGNATURE)
 #: Maximum bytes of a query that is cached. The protocol's parameters need no more.
 _SHORT_QUERY: Final = 256
 
@@ -23,10 +26,17 @@ def parse_read(path: str, request: Request) -> commands.Read:
         BadRequest: The query or one of its parameters is malformed.
     """
     query = request.query
+    if _SIGNATURE in query:
+        query = _without_signature(query)
     if len(query) > _SHORT_QUERY or LAST_EVENT_ID in request.headers:
         return commands.parse_read(path, parameters(query), request.headers)
     read = _parse_query(query)
     return commands.Read(path, read.offset, read.live, read.cursor)
+
+
+def _without_signature(query: bytes) -> bytes:
+    """Returns a query without the parameters of a signed URL, so that no signature is kept in the cache."""
+    return b"&".join(part for part in query.split(b"&") if not part.startswith(_SIGNED))
 
 
 @lru_cache(_CACHED_QUERIES)

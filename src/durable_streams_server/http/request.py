@@ -13,6 +13,7 @@ from ..protocol.names import (
     ACCEPT_ENCODING,
     CONTENT_ENCODING,
     CONTENT_LENGTH,
+    COOKIE,
     FORWARDED,
     IF_MATCH,
     IF_NONE_MATCH,
@@ -22,6 +23,7 @@ from ..protocol.names import (
     X_FORWARDED_FOR,
     X_FORWARDED_PROTO,
 )
+from .gate.permit import Permit
 
 #: Most digits of a Content-Length. With 18 digits a size is below 2^63, and Python refuses to convert thousands of digits.
 _MAX_DIGITS: Final = 18
@@ -29,11 +31,12 @@ _MAX_DIGITS: Final = 18
 _NONE: Final[frozenset[bytes]] = frozenset()
 #: The value of `Request.route` until the handler marks the request.
 UNROUTED: Final = 0
-#: Headers whose values are lists. If such a header is sent in several lines, the lines are joined (RFC 9110, 5.3).
+#: Headers whose values are lists. If such a header is sent in several lines, the lines are joined (RFC 9110, 5.3; RFC 9113, 8.2.3).
 LISTS: Final = frozenset(
     {
         ACCEPT_ENCODING,
         CONTENT_ENCODING,
+        COOKIE,
         FORWARDED,
         IF_MATCH,
         IF_NONE_MATCH,
@@ -49,9 +52,11 @@ class KnownHead(msgspec.Struct):
 
     Attributes:
         append: the append command that the head asks for, without its body, or None until the handler has made one.
+        permit: what the gate has found out about the last request with the head, or None until it has.
     """
 
     append: Append | None = None
+    permit: Permit | None = None
 
 
 class Request(msgspec.Struct):
@@ -70,6 +75,7 @@ class Request(msgspec.Struct):
         declared: the value of Content-Length, or None without one. `check_limits` sets it.
         body: the whole body.
         known: facts that all requests with this head share if the head is kept, otherwise None.
+        until: when a live read must end because the guard says so, in microseconds since 1970, or None.
         route: the route that responses are counted by (`observing/routes.py`). `UNROUTED` if it follows from the method and the query.
         client: the address under which the client is counted if a trusted proxy has named the client, otherwise None.
         id: the id of the request if the observer wants every request named, otherwise empty.
@@ -88,6 +94,7 @@ class Request(msgspec.Struct):
     body: bytes = b""
     known: KnownHead | None = None
     route: int = UNROUTED
+    until: int | None = None
     client: str | None = None
     id: bytes = b""
     subject: str | None = None
@@ -157,7 +164,8 @@ def join_lists(headers: dict[bytes, bytes], repeated: dict[bytes, list[bytes]]) 
         repeated: the further values of repeated headers by name.
     """
     for name in LISTS & repeated.keys():
-        headers[name] = b", ".join((headers[name], *repeated[name]))
+        separator = b"; " if name == COOKIE else b", "
+        headers[name] = separator.join((headers[name], *repeated[name]))
     return frozenset(repeated)
 
 

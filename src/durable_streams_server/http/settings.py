@@ -22,9 +22,11 @@ from ..streams.clock import Clock
 from ..streams.hooks import RegistryHook, StreamLifecycleHook
 from ..streams.options import EngineOptions
 from ..subscriptions.addresses import WebhookPolicy
+from .gate.access_control import AccessControl
 from .guard import Guard
 from .limits.client_limits import ClientLimits
 from .options import HandlerOptions
+from .private import Privacy
 
 
 class AppSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +56,7 @@ class AppSettings(msgspec.Struct, frozen=True, kw_only=True):
     public_url: str | None
     webhook_policy: WebhookPolicy | None
     guard: Guard | None
+    access: AccessControl
     read_only: bool
     limits: ClientLimits | None
     clock: Clock
@@ -63,6 +66,7 @@ class AppSettings(msgspec.Struct, frozen=True, kw_only=True):
         require((CursorOptions, NoneType), cursor_options=self.cursor_options)
         require((WebhookPolicy, NoneType), webhook_policy=self.webhook_policy)
         require((ClientLimits, NoneType), limits=self.limits)
+        require(AccessControl, access=self.access)
         require(str, stream_root=self.stream_root)
         require(OPTIONAL_TEXT, public_url=self.public_url)
         require(int, page_size=self.page_size, max_body=self.max_body)
@@ -108,7 +112,7 @@ class AppSettings(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def handler_options(self) -> HandlerOptions:
-        """Returns the options of the handler. With a guard, responses are private.
+        """Returns the options of the handler. With a guard, responses are private, and with tokens, no cache may store them.
 
         Raises:
             ValueError: A setting is out of range.
@@ -121,10 +125,16 @@ class AppSettings(msgspec.Struct, frozen=True, kw_only=True):
             max_in_flight=self.max_in_flight,
             compression=self.compression,
             body_timeout=self.body_timeout,
-            private=self.guard is not None,
+            privacy=self._privacy(),
+            access=self.access,
             read_only=self.read_only,
             clients=self.limits or ClientLimits(),
         )
+
+    def _privacy(self) -> Privacy:
+        if self.access.authenticator is not None:
+            return "secret"
+        return "shared" if self.guard is None else "private"
 
     def _origins(self) -> tuple[str, ...]:
         if isinstance(self.cors, bool):

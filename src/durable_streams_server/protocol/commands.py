@@ -286,7 +286,7 @@ def parse_create(path: str, headers: Headers, body: bytes, source: str | None) -
         media=media,
         lifetime=parse_lifetime(_text(headers, STREAM_TTL), _text(headers, STREAM_EXPIRES_AT)),
         body=begin_body(media.kind, body, allow_empty=True) if media else Body(body),
-        closes=_closes(headers),
+        closes=asks_to_close(headers),
         fork=_parse_fork(headers, source),
         conditions=parse_conditions(headers),
         public=_is_public(headers),
@@ -300,7 +300,7 @@ def parse_append(path: str, headers: Headers, body: bytes) -> Append:
         BadRequest: EMPTY_BODY, MISSING_CONTENT_TYPE, or the code of a malformed header.
         UnsupportedMedia: the body has a content coding.
     """
-    closes = STREAM_CLOSED in headers and _closes(headers)
+    closes = STREAM_CLOSED in headers and asks_to_close(headers)
     seq = check_seq(headers[STREAM_SEQ]) if STREAM_SEQ in headers else None
     stamp = None
     if PRODUCER_ID in headers or PRODUCER_EPOCH in headers or PRODUCER_SEQ in headers:
@@ -406,7 +406,8 @@ def _media(headers: Headers) -> MediaType | None:
     return parse_media_type(value.decode("latin-1")) if value else None
 
 
-def _closes(headers: Headers) -> bool:
+def asks_to_close(headers: Headers) -> bool:
+    """Returns whether a request closes the stream that it creates or appends to."""
     # PROTOCOL 4.1: any value other than true, in upper or lower case, counts as an absent header.
     value = headers.get(STREAM_CLOSED)
     return value is not None and value.lower() == b"true"

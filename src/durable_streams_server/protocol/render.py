@@ -70,6 +70,7 @@ class Response(msgspec.Struct):
         vary_encoding: whether the body may be sent compressed, so that the response varies with Accept-Encoding.
         common: the headers that all responses of the server have.
         holder: an object that counts the memory of large pages, or None. Keep a reference to it until the body is sent.
+        is_public: whether anyone may read the response without a token.
     """
 
     status: int
@@ -79,6 +80,7 @@ class Response(msgspec.Struct):
     common: Common = _NOTHING_COMMON
     array: bool = False
     holder: object = None
+    is_public: bool = False
 
     @property
     def size(self) -> int:
@@ -159,7 +161,7 @@ def head(state: StreamState, if_none_match: bytes | None = None) -> Response:
     if state.public:
         headers.append(_PUBLIC)
     has_it = if_none_match is not None and caching.etag_matches(if_none_match, tag)
-    return Response(304 if has_it else 200, headers)
+    return Response(304 if has_it else 200, headers, is_public=state.public)
 
 
 def page(
@@ -183,6 +185,7 @@ def page(
         headers: the headers of the request, which decide whether a shared cache may keep the page.
         shared_age: the seconds for which shared caches may keep a page that can change.
     """
+    public = read.state.public
     tag = caching.etag(read.state, read.start, read.end, read.at_tail, read.closed)
     if offset is Sentinel.NOW:
         cache = caching.NO_STORE
@@ -200,13 +203,13 @@ def page(
         for known in (tag, caching.compressed_etag(tag)):
             if caching.etag_matches(if_none_match, known):
                 answer[-2] = (b"etag", known)
-                return Response(304, answer, vary_encoding=True)
+                return Response(304, answer, vary_encoding=True, is_public=public)
     answer.append((CONTENT_TYPE, read.state.media.text.encode("latin-1")))
     kind = read.state.media.kind
     if kind is Kind.BINARY:
         answer.append(_ATTACHMENT)
     if kind is Kind.JSON and not read.data:
-        return Response(200, answer, b"[]", vary_encoding=True)
+        return Response(200, answer, b"[]", vary_encoding=True, is_public=public)
     return Response(
         200,
         answer,
@@ -214,6 +217,7 @@ def page(
         vary_encoding=True,
         array=kind is Kind.JSON,
         holder=read.holder,
+        is_public=public,
     )
 
 
@@ -224,12 +228,14 @@ def tail(read: Page) -> Response:
         _NO_STORE,
         (CONTENT_TYPE, read.state.media.text.encode("latin-1")),
     ]
-    return Response(200, headers, b"[]" if read.state.media.kind is Kind.JSON else b"")
+    empty = b"[]" if read.state.media.kind is Kind.JSON else b""
+    return Response(200, headers, empty, is_public=read.state.public)
 
 
 def nothing_new(read: Page, cursor: str | None) -> Response:
     """Returns the response to a long-poll without data, 204, after a timeout or the end of the stream (PROTOCOL 5.7)."""
-    return Response(204, [*_position(read, cursor), _NO_STORE])
+    headers = [*_position(read, cursor), _NO_STORE]
+    return Response(204, headers, is_public=read.state.public)
 
 
 def event_stream(state: StreamState) -> Response:
@@ -245,7 +251,7 @@ def event_stream(state: StreamState) -> Response:
         headers.append((STREAM_SSE_DATA_ENCODING, b"base64"))
     if state.public:
         headers.append(_PUBLIC)
-    return Response(200, headers)
+    return Response(200, headers, is_public=state.public)
 
 
 def error(refusal: StreamError) -> Response:

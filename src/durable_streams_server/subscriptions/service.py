@@ -40,6 +40,7 @@ from ..protocol.subscriptions.commands import (
 )
 from ..protocol.subscriptions.outcomes import AckOutcome, SubscribeOutcome
 from ..protocol.subscriptions.steps import Step, StepKind, next_step
+from ..protocol.subscriptions.subscription import Subscription
 from ..protocol.subscriptions.views import MAX_LISTED, View
 from ..protocol.units import SECOND
 from ..storage.store import Published, new_opening
@@ -190,6 +191,10 @@ class Service:
         if self._engine.stopping:
             raise Unavailable("the server is stopping", "SERVER_STOPPING", retry_after=RETRY_SOON)
         return Ticket.of(None)
+
+    def find(self, id_: str) -> Subscription | None:
+        """Returns a subscription, or None if there is none with this id. The caller must not change it."""
+        return self._store.subscriptions.get(id_)
 
     def view(self, id_: str) -> Ticket[tuple[View, list[LinkedStream], bool]]:
         """Returns a ticket for a subscription, its linked streams, and whether the list of streams is truncated."""

@@ -97,7 +97,7 @@ async def test_guard_is_asked_about_metrics() -> None:
     app = create_app(guard=guard)
     answer = await asgi_driver.request(app, "GET", "/metrics")
     assert answer.status == 403
-    assert asked == [("control", "/metrics")]
+    assert asked == [("admin", "/metrics")]
     await app.stop()
 
 

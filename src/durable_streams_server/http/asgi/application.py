@@ -21,8 +21,7 @@ from ...streams.turns import Line
 from ...subscriptions.service import Service
 from .. import guard as guards
 from ..facts import ServerFacts
-from ..gate.append_limits import AppendLimits
-from ..gate.gate import Gate
+from ..gate.assembly import make_gate
 from ..guard import Guard
 from ..handler import Handler
 from ..limits.budget import Incoming, ReceiveBudget
@@ -92,6 +91,7 @@ class DurableStreamsApp:
     ) -> None:
         self.guard = guard
         self.facts = ServerFacts()
+        self._authenticator = options.access.authenticator
         self.streams = Streams(self._started_engine)
         self.max_body = options.max_body
         self.body_timeout = options.body_timeout
@@ -113,13 +113,11 @@ class DurableStreamsApp:
         options = self._options
         self.engine, self.service = self._make()
         handler = ReadOnlyHandler if options.read_only else Handler
-        self.handler = handler(
-            self.engine, self.service, options, facts=self.facts, metrics=self._metrics
-        )
         clients = options.clients
         self.rates = Rates(clients.max_appends_per_second, clients.max_bytes_per_second)
-        if clients.has_rates:
-            self.handler.gate = Gate(limits=AppendLimits(self.rates, self.handler.find_target))
+        rates = self.rates if clients.has_rates else None
+        gate = make_gate(options, self.engine, rates)
+        self.handler = handler(self.engine, self.service, options, gate, self.facts, self._metrics)
         self.budget = ReceiveBudget(options.max_in_flight, options.max_body)
         self.outgoing = Outgoing(self.engine.sending, self.engine.turns)
         receiver = BodyReceiver(
@@ -195,6 +193,8 @@ class DurableStreamsApp:
         if self.signals is not None:
             self.signals.forget()
         try:
+            if self._authenticator is not None:
+                await self._authenticator.aclose()
             await self.service.stop()
             await self.engine.stop()
         finally:
@@ -247,6 +247,8 @@ class DurableStreamsApp:
         self.engine.start()
         self.service.start()
         self._lag.start(loop)
+        if self._authenticator is not None:
+            self._authenticator.start()
         self._loop, self._has_stopped = loop, False
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
@@ -278,8 +280,8 @@ class DurableStreamsApp:
         is_begun = False  # whether a refusal was begun, so that no second response may be sent
         try:
             try:
-                await self._check_head(request, scope)
-                await self._receive_body(request, body, receive, peer)
+                self._check_head(request, scope)
+                await self._receive(scope, request, body, receive, peer)
                 since = observer.clock()
                 waits.body_wait = since - began
             except ClientGone:
@@ -357,12 +359,11 @@ class DurableStreamsApp:
         finally:
             live.end()
 
-    async def _check_head(self, request: Request, scope: Scope) -> None:
-        """Refuses a request whose head is invalid, or that the guard does not allow.
+    def _check_head(self, request: Request, scope: Scope) -> None:
+        """Refuses a request whose head is invalid.
 
         Raises:
             StreamError: The refusal.
-            Exception: The guard failed.
         """
         version = scope.get("http_version", "1.1")
         if version != "1.1":
@@ -370,8 +371,25 @@ class DurableStreamsApp:
         request.check_limits(self.max_body)
         # ASGI requires a version. If a host gives none, a request without a Host is accepted.
         check_host(request.headers.get(HOST), is_needed=scope.get("http_version") == "1.1")
-        if self.guard is not None:
-            await guards.check(self.guard, self.handler.actions(request), scope)
+
+    async def _receive(
+        self, scope: Scope, request: Request, body: Incoming, receive: Receive, peer: str | None
+    ) -> None:
+        """Asks the guard about a request, and then receives its body.
+
+        Raises:
+            Exception: The guard refuses the request, or the errors of `BodyReceiver.receive`.
+        """
+        guard = self.guard
+        if guard is None:
+            await self._receive_body(request, body, receive, peer)
+            return
+        actions = self.handler.actions(request)
+        request.until = await guards.check(guard, actions, scope)
+        await self._receive_body(request, body, receive, peer)
+        # Over HTTP/2 the head need not tell whether a body follows, and so whether a close also appends.
+        more = tuple(each for each in self.handler.actions(request) if each not in actions)
+        await guards.check(guard, more, scope)
 
     def _watch_signals(self) -> None:
         """Watches for stop signals, so that the waiting read ends when the host stops."""

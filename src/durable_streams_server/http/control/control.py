@@ -7,6 +7,7 @@ from ...protocol.codings import refuse_coded
 from ...streams.engine import Engine
 from ...subscriptions.service import Service
 from ..facts import ServerFacts
+from ..gate.permit import Permit
 from ..openapi.route import OpenApiRoute
 from ..options import HandlerOptions
 from ..request import Request
@@ -58,8 +59,13 @@ class Control:
             raise NotFound("this path is reserved for the server itself", "RESERVED_PATH")
         return found
 
-    def handle(self, request: Request, path: str) -> Answer:
+    def handle(self, request: Request, path: str, permit: Permit) -> Answer:
         """Returns a ticket for the response to a request.
+
+        Args:
+            request: The request.
+            path: The decoded path.
+            permit: What the client may do. The routes of subscriptions check it, because their streams are not known from the head.
 
         Raises:
             NotFound: RESERVED_PATH, because no route has this path.
@@ -73,7 +79,10 @@ class Control:
             raise MethodNotAllowed(
                 "the method is not known here", headers=[(b"allow", route.allowed.encode())]
             )
-        return self.actions[route, method](request, *arguments)
+        act = self.actions[route, method]
+        if route.access == "subscribe":
+            return act(request, permit, *arguments)
+        return act(request, *arguments)
 
     def check_head(self, request: Request) -> None:
         """Refuses a request by its head, before its body is received.

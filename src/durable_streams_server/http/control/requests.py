@@ -21,7 +21,8 @@ _NO_STORE: Final = (b"cache-control", b"no-store")
 _JSON: Final = (CONTENT_TYPE, b"application/json")
 
 Answer = Ticket[Response]
-#: Answers a request for one route and method. Its arguments are the request and the values of the route's parameters.
+#: Answers a request for one route and method. Its arguments are the request, the permit if the route needs `subscribe`, and the values of
+#: the route's parameters.
 Action = Callable[..., Answer]
 Actions = Mapping[tuple[Route, str], Action]
 

@@ -16,8 +16,10 @@ from ...protocol.subscriptions.changes import LinkedStream
 from ...protocol.subscriptions.views import View
 from ...storage.ticket import Ticket
 from ...subscriptions.service import Service
+from ..gate.permit import Permit
 from ..request import Request
 from .requests import Actions, Answer, document, json_body, no_content
+from .rights import SubscriptionRights
 from .routes import JWKS, LINK, LINKS, SUBSCRIPTION
 
 _JWKS: Final = (
@@ -40,6 +42,7 @@ class SubscriptionRoutes:
     def __init__(self, service: Service, root: str) -> None:
         self._service = service
         self._root = root
+        self._rights = SubscriptionRights(service, root)
         self.actions: Actions = {
             (SUBSCRIPTION, "PUT"): self._subscribe,
             (SUBSCRIPTION, "GET"): self._view,
@@ -49,17 +52,23 @@ class SubscriptionRoutes:
             (JWKS, "GET"): self._jwks,
         }
 
-    def _subscribe(self, request: Request, id_: str) -> Answer:
+    def _subscribe(self, request: Request, permit: Permit, id_: str) -> Answer:
         command = commands.parse_subscribe(id_, json_body(request), self._root)
-        return self._service.subscribe(command).then(
-            lambda outcome: self._show_subscription(id_, 201 if outcome.created else 200)
+        return (
+            self._rights.check_config(permit, command.config)
+            .then(lambda _: self._service.subscribe(command))
+            .then(
+                lambda outcome: self._show_subscription(
+                    permit, id_, 201 if outcome.created else 200
+                )
+            )
         )
 
-    def _view(self, _: Request, id_: str) -> Answer:
-        return self._show_subscription(id_, 200)
+    def _view(self, _: Request, permit: Permit, id_: str) -> Answer:
+        return self._show_subscription(permit, id_, 200)
 
-    def _show_subscription(self, id_: str, status: int) -> Answer:
-        """Returns a ticket for a response that shows a subscription and its streams."""
+    def _show_subscription(self, permit: Permit, id_: str, status: int) -> Answer:
+        """Returns a ticket for a response that shows a subscription and its streams, if the client may use it."""
 
         def show(found: tuple[View, list[LinkedStream], bool]) -> Answer:
             view, streams, truncated = found
@@ -71,20 +80,37 @@ class SubscriptionRoutes:
                 status, render.subscription(view, streams, relative, signing, truncated)
             )
 
-        return self._service.view(id_).then(show)
+        return (
+            self._rights.check_existing(permit, id_)
+            .then(lambda _: self._service.view(id_))
+            .then(show)
+        )
 
-    def _unsubscribe(self, _: Request, id_: str) -> Answer:
-        return self._service.run(commands.Unsubscribe(id_)).then(no_content)
+    def _unsubscribe(self, _: Request, permit: Permit, id_: str) -> Answer:
+        return self._run(permit, commands.Unsubscribe(id_))
 
-    def _link(self, request: Request, id_: str) -> Answer:
+    def _link(self, request: Request, permit: Permit, id_: str) -> Answer:
         command = commands.parse_link(id_, json_body(request), self._root)
-        return self._service.run(command).then(no_content)
+        return self._rights.check_streams(permit, command.paths).then(
+            lambda _: self._run(permit, command)
+        )
 
-    def _unlink(self, _: Request, id_: str, relative: str) -> Answer:
-        path = commands.stream_path(relative, self._root)
-        return self._service.run(commands.Unlink(id_, path)).then(no_content)
+    def _unlink(self, _: Request, permit: Permit, id_: str, relative: str) -> Answer:
+        return self._run(permit, commands.Unlink(id_, commands.stream_path(relative, self._root)))
+
+    def _run(
+        self, permit: Permit, command: commands.Unsubscribe | commands.Link | commands.Unlink
+    ) -> Answer:
+        """Executes a command on a subscription, if the client may use it. The response has no content."""
+        return (
+            self._rights.check_existing(permit, command.id)
+            .then(lambda _: self._service.run(command))
+            .then(no_content)
+        )
 
     def _jwks(self, _: Request) -> Answer:
         return self._service.jwks().then(
-            lambda keys: Ticket.of(Response(200, [*_JWKS], msgspec.json.encode(keys)))
+            lambda keys: Ticket.of(
+                Response(200, [*_JWKS], msgspec.json.encode(keys), is_public=True)
+            )
         )

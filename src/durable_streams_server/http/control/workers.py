@@ -14,8 +14,10 @@ from ...protocol.subscriptions.views import View
 from ...storage.ticket import Ticket
 from ...subscriptions.loading import in_slices
 from ...subscriptions.service import Service
+from ..gate.permit import Permit
 from ..request import Request
 from .requests import Actions, Answer, bearer_token, document, json_body, no_content
+from .rights import SubscriptionRights
 from .routes import ACK, CALLBACK, CLAIM, RELEASE
 
 
@@ -33,6 +35,7 @@ class WorkerRoutes:
     def __init__(self, service: Service, root: str) -> None:
         self._service = service
         self._root = root
+        self._rights = SubscriptionRights(service, root)
         self.actions: Actions = {
             (CLAIM, "POST"): self._claim,
             (CALLBACK, "POST"): self._acknowledge,
@@ -40,7 +43,7 @@ class WorkerRoutes:
             (RELEASE, "POST"): self._release,
         }
 
-    def _claim(self, request: Request, id_: str) -> Answer:
+    def _claim(self, request: Request, permit: Permit, id_: str) -> Answer:
         command = commands.parse_claim(id_, json_body(request))
 
         def claimed(view: View) -> Answer:
@@ -53,7 +56,11 @@ class WorkerRoutes:
                 },
             )
 
-        return self._service.claim(command).then(claimed)
+        return (
+            self._rights.check_existing(permit, id_)
+            .then(lambda _: self._service.claim(command))
+            .then(claimed)
+        )
 
     def _acknowledge(self, request: Request, id_: str) -> Answer:
         grant, renew = self._service.credentials.read_token(id_, bearer_token(request))

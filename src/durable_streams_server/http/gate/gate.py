@@ -1,15 +1,16 @@
 """`Gate`: the checks that every request passes before it reaches a route.
 
 The checks run in this order, and the first refusal ends them: the host that the request names, the rights of its token, and the limits of
-its client. A preflight never reaches the gate, because it precedes any authorisation (TRAPS 44).
+its client. A preflight passes with the first check alone, because it precedes any authorisation (TRAPS 44).
+
+The first two checks depend on nothing but the head of the request. So their outcome is kept with a head that was received before, and
+a further request with the same head costs two comparisons.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Protocol
-
-import msgspec
 
 from ...storage.ticket import Ticket
 from ..request import Request
@@ -36,19 +37,63 @@ class Limits(Protocol):
         ...
 
 
-class Gate(msgspec.Struct, frozen=True):
-    """Admits or refuses requests. A check that is None admits every request.
+class Generation(Protocol):
+    """Tells when tokens may have become invalid.
 
     Attributes:
-        check_host: Refuses requests that name a host that is not this server's.
-        authorize: Finds out who sends a request, and refuses it without the necessary rights. Returns a ticket if the answer must wait,
-            for example until keys are fetched.
-        limits: Refuses requests above the limits of their clients.
+        generation: A number that grows whenever that happens.
     """
 
-    check_host: Callable[[Request], None] | None = None
-    authorize: Callable[[Request], Permit | Ticket[Permit]] | None = None
-    limits: Limits | None = None
+    generation: int
+
+
+class Access(Protocol):
+    """Finds out who sends a request, and refuses it without the necessary rights.
+
+    Attributes:
+        authenticator: Tells when tokens may have become invalid.
+    """
+
+    @property
+    def authenticator(self) -> Generation: ...
+
+    def authorize(self, request: Request) -> Permit | Ticket[Permit]:
+        """Returns the permit of a request, or a ticket if the answer must wait, for example until keys are fetched.
+
+        Raises:
+            StreamError: The request is refused. The ticket fails with the same errors.
+        """
+        ...
+
+
+class _Never:
+    """The generation of the tokens of a server without access control."""
+
+    generation = OPEN.generation
+
+
+class Gate:
+    """Admits or refuses requests. A check that is None admits every request.
+
+    Args:
+        check_host: Refuses requests that name a host that is not this server's.
+        access: Finds out who sends a request, and refuses it without the necessary rights.
+        limits: Refuses requests above the limits of their clients.
+        clock: Returns the wall-clock time in microseconds since 1970. Needed with `access`.
+    """
+
+    def __init__(
+        self,
+        check_host: Callable[[Request], None] | None = None,
+        access: Access | None = None,
+        limits: Limits | None = None,
+        clock: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._check_host = check_host
+        self._access = access
+        self._limits = limits
+        self._clock = clock
+        self._tokens: Generation = _Never() if access is None else access.authenticator
 
     def admit(self, request: Request, peer: str | None) -> Permit | Ticket[Permit]:
         """Returns the permit of a request, or a ticket for the permit.
@@ -60,11 +105,19 @@ class Gate(msgspec.Struct, frozen=True):
         Raises:
             StreamError: A check refuses the request. A ticket fails with the same errors.
         """
-        if self.check_host is not None:
-            self.check_host(request)
-        permit = OPEN if self.authorize is None else self.authorize(request)
-        limits = self.limits
-        if limits is None:
+        known = request.known
+        kept = None if known is None else known.permit
+        permit: Permit | Ticket[Permit]
+        if (
+            kept is not None
+            and kept.generation == self._tokens.generation
+            and (kept.until is None or self._clock() < kept.until)
+        ):
+            permit = kept  # nearly always, so it costs no further call
+        else:
+            permit = self.authorize(request)
+        limits = self._limits
+        if limits is None or request.method == "OPTIONS":
             return permit
         if isinstance(permit, Ticket):
             return permit.then(lambda found: Ticket.of(limits.check(request, found, peer)))
@@ -80,12 +133,26 @@ class Gate(msgspec.Struct, frozen=True):
         Raises:
             StreamError: The refusal that the whole request would get.
         """
-        if self.check_host is not None:
-            self.check_host(request)
-        permit = OPEN if self.authorize is None else self.authorize(request)
+        permit = self.authorize(request)
         if isinstance(permit, Ticket):
             if not permit.done:
                 return
             permit = permit.result()
-        if self.limits is not None:
-            self.limits.check_head(request, permit, peer)
+        if self._limits is not None:
+            self._limits.check_head(request, permit, peer)
+
+    def authorize(self, request: Request) -> Permit | Ticket[Permit]:
+        """Returns the permit of a request, or a ticket for it, without counting the request against the limits of its client.
+
+        Raises:
+            StreamError: The request is refused. The ticket fails with the same errors.
+        """
+        if self._check_host is not None:
+            self._check_host(request)
+        if self._access is None or request.method == "OPTIONS":
+            permit: Permit | Ticket[Permit] = OPEN
+        else:
+            permit = self._access.authorize(request)
+        if request.known is not None and isinstance(permit, Permit):
+            request.known.permit = permit
+        return permit

@@ -63,7 +63,8 @@ class KnownRequests:
         if len(self._requests) >= _KNOWN:
             self._requests.popitem(last=False)
         if is_append:
-            request = msgspec.structs.replace(request, body=b"", known=KnownHead())
+            request = msgspec.structs.replace(request, body=b"")
+        request.known = KnownHead()
         self._requests[head] = request
 
 

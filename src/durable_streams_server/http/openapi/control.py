@@ -29,7 +29,6 @@ _COMMON: Final[Errors] = {
 _BODY: Final = ("MISSING_CONTENT_TYPE", "INVALID_CONTENT_TYPE", "INVALID_SUBSCRIPTION")
 _UNKNOWN: Final[Errors] = {404: ("SUBSCRIPTION_NOT_FOUND",), 503: ("WRITES_BEHIND",)}
 _STORED: Final[Errors] = {503: ("WRITES_BEHIND",), 507: ("STORE_FULL",)}
-_TOKENS: Final = ("TOKEN_EXPIRED",)
 
 
 def _json(name: str) -> dict[str, Document]:
@@ -41,7 +40,6 @@ _ACKNOWLEDGED: Final = {"200": json_response("The cursors are moved.", ref("Ackn
 _ACK_ERRORS: Final[Errors] = {
     **_STORED,
     400: (*_BODY, "INVALID_OFFSET"),
-    401: _TOKENS,
     409: ("FENCED",),
 }
 
@@ -200,7 +198,7 @@ OPERATIONS: Final[dict[tuple[Route, str], Operation]] = {
         access="worker",
         body=_json("AckBody"),
         responses={"204": response("The wake is free for other workers.")},
-        errors={**_STORED, 400: _BODY, 401: _TOKENS, 409: ("FENCED",)},
+        errors={**_STORED, 400: _BODY, 409: ("FENCED",)},
         common=_COMMON,
     ),
 }

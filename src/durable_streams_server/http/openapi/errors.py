@@ -11,12 +11,13 @@ Errors = Mapping[int, tuple[str, ...]]
 COMMON: Final[Errors] = MappingProxyType(
     {
         400: ("INVALID_HTTP", "INVALID_HOST", "INVALID_PATH", "REPEATED_HEADER"),
-        401: ("INVALID_TOKEN",),
+        401: ("TOKEN_REQUIRED", "INVALID_TOKEN", "TOKEN_EXPIRED"),
         403: ("FORBIDDEN",),
         405: ("METHOD_NOT_ALLOWED", "READ_ONLY"),
         408: ("REQUEST_TIMEOUT",),
         413: ("BODY_TOO_LARGE",),
         414: ("URI_TOO_LONG",),
+        421: ("UNKNOWN_HOST",),
         431: ("HEADERS_TOO_LARGE",),
         500: ("INTERNAL_ERROR",),
         503: (
@@ -44,6 +45,7 @@ _SUMMARIES: Final = {
     413: "The body is too large.",
     414: "The URL is too long.",
     415: "The body has a content coding.",
+    421: "The request names a host that is not this server's.",
     429: "A limit is reached.",
     431: "The headers are too large.",
     500: "The server has a bug, or data on disk is damaged.",

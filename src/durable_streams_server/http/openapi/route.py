@@ -52,4 +52,4 @@ class OpenApiRoute:
 
 
 def _answer(encoded: bytes) -> Answer:
-    return Ticket.of(Response(200, [*_HEADERS], encoded))
+    return Ticket.of(Response(200, [*_HEADERS], encoded, is_public=True))

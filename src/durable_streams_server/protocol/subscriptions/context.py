@@ -38,7 +38,7 @@ class Context:
         """
         subscription = self.subscriptions.get(id_)
         if subscription is None:
-            raise NotFound("there is no such subscription", "SUBSCRIPTION_NOT_FOUND")
+            raise no_subscription()
         self.draft.take_news(subscription)
         return subscription
 
@@ -73,3 +73,8 @@ def passed_over(subscription: Subscription, wake: Wake) -> int:
 def lease_end(subscription: Subscription, start: int) -> int:
     """Returns the end of a lease that begins at `start`. Both are microseconds of steady time."""
     return start + subscription.config.lease_ttl * MILLISECOND
+
+
+def no_subscription() -> NotFound:
+    """Returns the error for a subscription that does not exist."""
+    return NotFound("there is no such subscription", "SUBSCRIPTION_NOT_FOUND")
