@@ -21,7 +21,8 @@ ALGORITHMS: Final = (
 USUAL_ALGORITHMS: Final = ("EdDSA", "ES256", "RS256")
 #: Seconds by which the clocks of the provider and of the server may differ.
 DEFAULT_LEEWAY: Final = 30
-_LONGEST_LEEWAY: Final = 600
+#: Maximum value of the leeway in seconds.
+LONGEST_LEEWAY: Final = 600
 
 
 class JwtRules(msgspec.Struct, frozen=True):
@@ -54,5 +55,5 @@ class JwtRules(msgspec.Struct, frozen=True):
                 raise ValueError(
                     f"{algorithm} is not an allowed algorithm; these are: {', '.join(ALGORITHMS)}"
                 )
-        if not 0 <= self.leeway <= _LONGEST_LEEWAY:
-            raise ValueError(f"the leeway must be from 0 to {_LONGEST_LEEWAY} seconds")
+        if not 0 <= self.leeway <= LONGEST_LEEWAY:
+            raise ValueError(f"the leeway must be from 0 to {LONGEST_LEEWAY} seconds")

@@ -99,7 +99,7 @@ def _create_app(store: _Store, settings: Settings) -> DurableStreamsApp:
     """Returns the application that `settings` describe.
 
     Raises:
-        ValueError: A setting is out of range.
+        ValueError: A setting is out of range, or a file of tokens or keys is broken.
         StreamError: The stream root is not a path.
     """
     return create_app(
@@ -120,6 +120,7 @@ def _create_app(store: _Store, settings: Settings) -> DurableStreamsApp:
         public_url=settings.public_url,
         webhook_policy=settings.webhook_policy(),
         limits=settings.client_limits(),
+        access=settings.access_control(),
     )
 
 

@@ -14,6 +14,10 @@ from durable_streams_server.cli.values import Size
 #: Valid values of settings whose type does not tell any.
 TEXTS: dict[str, str] = {
     "host": "::1",
+    "auth": "tokens:tokens.json",
+    "jwt_algorithm": "PS512",
+    "auth_cookie": "__Host-token",
+    "allowed_host": "streams.example",
     "data_dir": "elsewhere",
     "stream_root": "/streams",
     "cors_origin": "https://app.example",
@@ -22,9 +26,17 @@ TEXTS: dict[str, str] = {
     "trusted_proxy": "unix",
 }
 #: A second valid value of settings that may be repeated, other than the name of a host.
-LAST_TEXTS: dict[str, str] = {"trusted_proxy": "10.0.0.0/8"}
+LAST_TEXTS: dict[str, str] = {
+    "auth": "jwks:https://login.example/keys",
+    "jwt_algorithm": "ES512",
+    "trusted_proxy": "10.0.0.0/8",
+}
 #: Invalid values of such settings. An empty text is invalid for the others.
 BAD_TEXTS: dict[str, str] = {
+    "auth": "tokens:",
+    "jwt_algorithm": "HS256",
+    "auth_cookie": "a;b",
+    "allowed_host": "streams.example:80",
     "stream_root": "/a/../b",
     "cors_origin": "app.example",
     "public_url": "streams.example.com",

@@ -6,10 +6,12 @@ from typing import Final
 
 import click
 
+from ...http.gate.access_control import AccessControl
 from ...http.serving.listening import is_loopback
 from ...protocol.units import MIB
 from ...storage.files.wal_sizes import DEFAULT_SIZE, size_for
 from ...subscriptions.addresses import WebhookPolicy
+from .access import Access
 from .browsers import Browsers
 from .clients import Clients
 from .definition import Setting, Topic, options_of
@@ -25,6 +27,7 @@ from .webhooks import Webhooks
 #: The topics, in the order in which the help, the example file and the docs list them.
 TOPICS: Final[Mapping[str, type[Topic]]] = {
     "Listening": Listening,
+    "Access": Access,
     "Streams": Streams,
     "Reads": Reads,
     "Limits": Limits,
@@ -43,7 +46,9 @@ ALL: Final = tuple(option for options in OPTIONS.values() for option in options)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings(Listening, Streams, Reads, Limits, Clients, Browsers, Webhooks, Observing, Process):
+class Settings(
+    Listening, Access, Streams, Reads, Limits, Clients, Browsers, Webhooks, Observing, Process
+):
     """The values of all settings. Without arguments, every setting has its default."""
 
     def check(self, sources: Sources) -> None:
@@ -66,6 +71,18 @@ class Settings(Listening, Streams, Reads, Limits, Clients, Browsers, Webhooks, O
         if self.wal_size is not None:
             return self.wal_size
         return max(DEFAULT_SIZE, self._wal_size_needed())
+
+    def access_control(self) -> AccessControl:
+        """Returns who may reach the streams. Reads the files of tokens and keys.
+
+        A server that everyone on this machine may use must not let in web pages that have rebound their names to this machine.
+
+        Raises:
+            ValueError: A file cannot be read or is broken. The message names it.
+        """
+        is_for_machine = self.uds is None and is_loopback(self.host) and not self.auth
+        hosts = self.allowed_host if self.allowed_host or is_for_machine else None
+        return AccessControl(self.authenticator(), self.auth_cookie, hosts)
 
     def webhook_policy(self) -> WebhookPolicy:
         """Returns where webhooks may go.
