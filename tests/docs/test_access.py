@@ -22,6 +22,7 @@ from durable_streams_server.access.static_tokens import (
 )
 from durable_streams_server.access.token_file import MAX_TOKENS, add
 from durable_streams_server.cli.tokens import token
+from durable_streams_server.http.gate.credentials import DEFAULT_COOKIE
 from durable_streams_server.protocol.permissions import (
     VERBS,
     TokenLimits,
@@ -32,6 +33,8 @@ from durable_streams_server.protocol.permissions import (
 from durable_streams_server.protocol.subscriptions.globs import matches
 from durable_streams_server.protocol.units import SECOND
 from tests.access.provider import NOW, RULES, sign_raw, usual_key_set
+from tests.http.asgi_driver import request
+from tests.http.gate.tokens import empty_token_file
 
 PAGE = (Path(__file__).parents[2] / "docs" / "access.md").read_text()
 
@@ -42,13 +45,31 @@ def blocks(language: str) -> list[str]:
     return found
 
 
+async def test_documented_application_lets_only_clients_with_a_token_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    empty_token_file(tmp_path)
+    _, code = blocks("python")
+    program: dict[str, Any] = {}
+    exec(code, program)
+    answer = await request(program["app"], "GET", "/v1/stream/chat/a")
+    assert answer.status == 401
+    await program["app"].stop()
+
+
+def test_documented_cookie_is_the_one_that_the_server_reads() -> None:
+    assert f"Set-Cookie: {DEFAULT_COOKIE}=" in PAGE
+    assert f"the cookie `{DEFAULT_COOKIE}`" in PAGE
+
+
 @pytest.mark.parametrize("path", ["/v1/stream/chat/a", "/v1/stream/chat/ä b%&+?#"])
 def test_documented_program_signs_urls_that_the_server_accepts(path: str) -> None:
     text = create_text()
     presented = parse_token(text)
     assert presented is not None
     stored = StaticToken(*presented, (grant_of(["read"], ["/v1/stream/chat/*"]),))
-    (code,) = blocks("python")
+    code, _ = blocks("python")
     program: dict[str, Any] = {}
     exec(code, program)
     url = urlsplit(program["sign_url"]("https://h/api", path, text, 300))
