@@ -1,31 +1,57 @@
 """One headless Chromium for all tests, its profiles and tabs, and the server and streams that pages read."""
 
+import json
 import shutil
 from collections.abc import Iterator
+from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, BrowserType, Page, sync_playwright
 
 from tests.browser.host import Host, hosting
 from tests.process import ServerProcess, serve
 
-_RESOLVER = "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"
+_RESOLVER = "MAP *.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"
 PATIENCE = 15_000  # milliseconds that an action in the browser may take
 
 
 @pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
-    """Runs Debian's Chromium. Playwright's own build is never downloaded."""
+def launching() -> Iterator[tuple[BrowserType, dict[str, Any]]]:
+    """Yields what launches Debian's Chromium, and with which options. Playwright's own build is never downloaded."""
     path = shutil.which("chromium")
     assert path is not None, "chromium is not installed: `make test` installs it"
+    # As root, Chromium cannot use its sandbox. /dev/shm is small in containers. The resolver rules keep all requests on this machine,
+    # and give it names such as app.example.test.
+    flags = ["--no-sandbox", "--disable-dev-shm-usage", f"--host-resolver-rules={_RESOLVER}"]
     with sync_playwright() as playwright:
-        # As root, Chromium cannot use its sandbox. /dev/shm is small in containers. The resolver rules keep all requests on this machine.
-        flags = ["--no-sandbox", "--disable-dev-shm-usage", f"--host-resolver-rules={_RESOLVER}"]
-        chromium = playwright.chromium.launch(executable_path=path, args=flags)
-        yield chromium
-        chromium.close()
+        yield playwright.chromium, {"executable_path": path, "args": flags}
+
+
+@pytest.fixture(scope="package")
+def browser(launching: tuple[BrowserType, dict[str, Any]]) -> Iterator[Browser]:
+    """Runs Chromium."""
+    kind, options = launching
+    chromium = kind.launch(**options)
+    yield chromium
+    chromium.close()
+
+
+@pytest.fixture(scope="package")
+def permissive(
+    launching: tuple[BrowserType, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[BrowserContext]:
+    """Runs a second Chromium, whose profile sends cookies with the requests of pages of other sites. Debian's Chromium does not by default."""
+    folder = tmp_path_factory.mktemp("profile")
+    preferences = {"profile": {"cookie_controls_mode": 0, "block_third_party_cookies": False}}
+    (folder / "Default").mkdir()
+    (folder / "Default" / "Preferences").write_text(json.dumps(preferences))
+    kind, options = launching
+    profile = kind.launch_persistent_context(folder, ignore_https_errors=True, **options)
+    profile.set_default_timeout(PATIENCE)
+    yield profile
+    profile.close()
 
 
 @pytest.fixture
