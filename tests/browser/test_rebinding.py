@@ -86,3 +86,22 @@ def test_rebound_page_uses_streams_if_its_name_is_allowed(tab: Page) -> None:
         }
         assert httpx.head(server.url + made).status_code == 200
         assert httpx.head(url).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("flags", "answer"), [((), "allowed"), (("--cors-origin", "none"), "refused")]
+)
+def test_page_that_calls_the_server_by_its_address_is_subject_to_cors_only(
+    tab: Page, flags: tuple[str, ...], answer: str
+) -> None:
+    """This shows what the check of hosts does not do. Without access control, no setting stops an append of plain text."""
+    with hosting() as stranger, serve("--memory", *flags) as server:
+        url, text = new_stream(server.url), f"{server.url}/v1/stream/{uuid4()}"
+        httpx.put(text, headers={"content-type": "text/plain"}).raise_for_status()
+        tab.goto(stranger.origin_at(STRANGER))
+        assert tab.evaluate("url => attempt(url)", url) == answer
+        assert tab.evaluate("url => attempt(url + '-made', { method: 'PUT' })", url) == answer
+        assert httpx.head(f"{url}-made").status_code == (200 if answer == "allowed" else 404)
+        append = "url => attempt(url, { method: 'POST', body: 'appended' })"
+        assert tab.evaluate(append, text) == answer
+        assert httpx.get(text).text == "appended"
