@@ -75,7 +75,7 @@ def _this(*flags: str) -> Callable[[int, str], list[str]]:
     program = "from durable_streams_server.cli import main; main()"
 
     def command(port: int, directory: str) -> list[str]:
-        where = [] if "--memory" in flags else ["--data-dir", directory]
+        where = [] if "--memory" in flags else ["--data-dir", directory, "--drain", "0"]
         return [sys.executable, "-c", program, "serve", "--port", str(port), *where, *flags]
 
     return command

@@ -32,7 +32,7 @@ class ServerProcess:
 def launch(
     *flags: str, handles: int | None = None, largest_file: int | None = None
 ) -> Iterator[ServerProcess]:
-    """Runs `serve` with `flags` on a free port, and kills it at the end of the block if it is still running.
+    """Runs `serve` with `flags` on a free port and without a drain, and kills it at the end of the block if it is still running.
 
     Args:
         flags: command-line flags.
@@ -40,9 +40,10 @@ def launch(
         largest_file: maximum bytes of one file. The server cannot raise this limit.
     """
     limits = {resource.RLIMIT_NOFILE: handles, resource.RLIMIT_FSIZE: largest_file}
-    address = () if "--uds" in flags else ("--port", "0")
+    address = () if "--uds" in flags or "--port" in flags else ("--port", "0")
+    drain = () if "--drain" in flags else ("--drain", "0")
     process = prefork.start(
-        ["serve", *address, *flags],
+        ["serve", *address, *drain, *flags],
         pipes_output=True,
         limits={kind: limit for kind, limit in limits.items() if limit is not None},
     )

@@ -105,8 +105,9 @@ def test_public_class_or_function_has_docstring(name: str) -> None:
 #: The public methods of these classes. Other methods are for the server only.
 METHODS = {
     "Authenticator": ["reload"],
-    "DurableStreamsApp": ["begin_shutdown", "stop"],
+    "DurableStreamsApp": ["begin_drain", "begin_shutdown", "stop"],
     "FileBackedStreamStore": ["append", "close", "create", "delete", "get", "has", "read"],
+    "PendingLongPoll": [],
     "RegistryHook": [],
     "Store": [],
     "StreamStore": ["append", "close", "create", "delete", "get", "has", "read"],

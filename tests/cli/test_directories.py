@@ -203,7 +203,7 @@ def test_directory_name_may_be_invalid_utf8(tmp_path: Path) -> None:
 def test_server_prints_a_directory_name_that_is_invalid_utf8_unchanged(tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/caf\xe9"
     process = subprocess.Popen(
-        [*COMMAND, "serve", "--port", "0", "--data-dir", path],
+        [*COMMAND, "serve", "--port", "0", "--drain", "0", "--data-dir", path],
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
     )

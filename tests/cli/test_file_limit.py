@@ -54,7 +54,18 @@ def test_soft_file_limit_is_raised_if_possible_and_never_lowered(
 
 def test_server_raises_its_file_limit_and_logs_it(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [*COMMAND, "serve", "--port", "0", "--data-dir", str(tmp_path), "--log-level", "info"],
+        [
+            *COMMAND,
+            "serve",
+            "--port",
+            "0",
+            "--drain",
+            "0",
+            "--data-dir",
+            str(tmp_path),
+            "--log-level",
+            "info",
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,11 +1,9 @@
-"""Signing keys: the commands that list and rotate them, and rotation by a running server on SIGHUP."""
+"""Signing keys: the commands that list and rotate them, in a directory at rest and in that of a running server."""
 
 import asyncio
 import os
 import pty
-import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,11 +12,14 @@ from typing import Any
 import httpx
 import pytest
 
+from durable_streams_server.http.serving.command_socket import Command, CommandSocket
 from durable_streams_server.storage.files.catalog import LmdbCatalog
+from durable_streams_server.storage.files.directory import COMMANDS
 from durable_streams_server.storage.files.wal_sizes import MIN_SIZE
+from durable_streams_server.storage.ticket import Ticket
 from durable_streams_server.streams.file_store import FileBackedStreamStore
 from durable_streams_server.webhooks import WebhookVerificationError, verify
-from tests.process import COMMAND, ServerProcess, run, serve
+from tests.process import COMMAND, ServerProcess, launch, run, serve
 from tests.subscriptions.receivers import Receiver, receiver
 
 BASE = "/v1/stream"
@@ -43,14 +44,11 @@ def published(http: httpx.Client) -> list[str]:
     return [key["kid"] for key in http.get("__ds/jwks.json").json()["keys"]]
 
 
-def rotate(http: httpx.Client, server: ServerProcess, before: list[str]) -> list[str]:
-    """Sends SIGHUP, waits until the published keys differ from `before`, and returns their ids."""
-    server.process.send_signal(signal.SIGHUP)
-    until = time.monotonic() + 5
-    while (now := published(http)) == before:
-        assert time.monotonic() < until, "no new key"
-        time.sleep(0.01)  # another process rotates them
-    return now
+def rotate(http: httpx.Client, directory: Path) -> list[str]:
+    """Has a running server rotate its keys. Returns the ids of the keys, which the command prints and the server publishes."""
+    kids = [row[0] for row in rows(run("keys", "rotate", str(directory)))]
+    assert published(http) == kids
+    return kids
 
 
 def claim(http: httpx.Client) -> dict[str, Any]:
@@ -129,14 +127,51 @@ def test_only_the_owner_can_read_files_with_keys(tmp_path: Path) -> None:
         assert path.stat().st_mode & 0o077 == 0, path
 
 
-def test_rotate_of_a_directory_in_use_prints_what_to_do_and_exits_4(tmp_path: Path) -> None:
-    with serve("--data-dir", str(tmp_path)):
+def test_commands_on_a_directory_in_use_by_another_program_exit_4(tmp_path: Path) -> None:
+    with FileBackedStreamStore(tmp_path):
         shown = run("keys", "rotate", str(tmp_path))
         listed = run("keys", "list", str(tmp_path))
     assert (shown.returncode, listed.returncode) == (4, 4)
     assert (shown.stderr.count("\n"), listed.stderr.count("\n")) == (1, 1)
-    assert "in use by another process; send its process SIGHUP" in shown.stderr
+    assert "in use by another process, which obeys no commands" in shown.stderr
+    assert shown.stderr.endswith(": stop it first\n")
     assert run("keys", "rotate", str(tmp_path / "nowhere")).returncode == 4
+
+
+def test_rotation_that_a_running_server_refuses_exits_1(tmp_path: Path) -> None:
+    refuse: dict[str, Command] = {
+        "rotate-keys": lambda: Ticket.failed(ValueError("the disk is full"))
+    }
+
+    async def answer() -> subprocess.CompletedProcess[str]:
+        server = CommandSocket(str(tmp_path), refuse)
+        await server.begin()
+        try:
+            return await asyncio.to_thread(run, "keys", "rotate", str(tmp_path))
+        finally:
+            server.stop()
+
+    with FileBackedStreamStore(tmp_path):
+        shown = asyncio.run(answer())
+    assert (shown.returncode, shown.stdout) == (1, "")
+    said = f"the server of {tmp_path} did not rotate its keys: the disk is full\n"
+    assert shown.stderr == f"durable-streams-server: {said}"
+
+
+def test_killed_server_leaves_a_socket_that_hinders_no_command(tmp_path: Path) -> None:
+    with launch("--data-dir", str(tmp_path)) as server, client(server) as http:
+        claim(http)
+        server.process.kill()
+        server.process.wait()
+    assert (tmp_path / COMMANDS).is_socket()
+    for command in (["check"], ["check", "--repair"], ["inspect"], ["keys", "list"]):
+        shown = run(*command, str(tmp_path))
+        assert (shown.returncode, shown.stderr) == (0, ""), command
+    assert (tmp_path / COMMANDS).is_socket()
+    first = rows(run("keys", "rotate", str(tmp_path)))
+    with serve("--data-dir", str(tmp_path)) as server, client(server) as http:
+        assert rotate(http, tmp_path)[1:] == [row[0] for row in first]
+    assert not (tmp_path / COMMANDS).exists()
 
 
 def test_rotate_refuses_a_directory_without_a_store_and_creates_nothing(tmp_path: Path) -> None:
@@ -145,13 +180,11 @@ def test_rotate_refuses_a_directory_without_a_store_and_creates_nothing(tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("kept", [("--memory",), ()], ids=["memory", "files"])
-async def test_server_rotates_its_keys_on_sighup_and_signs_with_the_new_one(
-    kept: tuple[str, ...], tmp_path: Path
+async def test_running_server_rotates_its_keys_and_signs_with_the_new_one(
+    tmp_path: Path,
 ) -> None:
-    flags = kept or ("--data-dir", str(tmp_path))
     async with receiver() as hook:
-        with serve(*flags) as server:
+        with serve("--data-dir", str(tmp_path)) as server:
             async with httpx.AsyncClient(base_url=server.url + BASE, headers=JSON) as http:
                 url = f"http://127.0.0.1:{hook.port}/hook"
                 body = {"type": "webhook", "streams": ["a"], "webhook": {"url": url}}
@@ -162,7 +195,7 @@ async def test_server_rotates_its_keys_on_sighup_and_signs_with_the_new_one(
                 await await_requests(hook, 1)
                 with client(server) as plain:
                     old = [key["kid"] for key in before["keys"]]
-                    kids = rotate(plain, server, old)
+                    kids = await asyncio.to_thread(rotate, plain, tmp_path)
                 after = (await http.get("__ds/jwks.json")).json()
                 assert kids[1:] == old
                 await http.post("a", content="2")
@@ -173,20 +206,20 @@ async def test_server_rotates_its_keys_on_sighup_and_signs_with_the_new_one(
         verify(*signed(hook, 1), before)
 
 
-def test_key_rotation_by_sighup_is_durable_and_keeps_old_tokens_valid(
+def test_key_rotation_by_running_server_is_durable_and_keeps_old_tokens_valid(
     tmp_path: Path,
 ) -> None:
     flags = ("--data-dir", str(tmp_path))
     with serve(*flags) as server, client(server) as http:
         wake = claim(http)
-        kids = rotate(http, server, published(http))
+        kids = rotate(http, tmp_path)
         assert heartbeat(http, wake) == 200
     assert [row[0] for row in rows(run("keys", "list", str(tmp_path)))] == kids
 
 
 def test_server_logs_the_id_of_the_new_key(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [*COMMAND, "serve", "--port", "0", "--data-dir", str(tmp_path)],
+        [*COMMAND, "serve", "--port", "0", "--drain", "0", "--data-dir", str(tmp_path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -195,7 +228,7 @@ def test_server_logs_the_id_of_the_new_key(tmp_path: Path) -> None:
     url = process.stdout.readline().split()[-1]
     server = ServerProcess(process, url)
     with client(server) as http:
-        kids = rotate(http, server, published(http))
+        kids = rotate(http, tmp_path)
     process.terminate()
     _, said = process.communicate(timeout=10)
     assert process.returncode == 0
@@ -212,7 +245,7 @@ def test_server_stops_when_its_terminal_is_closed(tmp_path: Path) -> None:
         )  # the first terminal that a session opens becomes its controlling terminal
 
     process = subprocess.Popen(
-        [*COMMAND, "serve", "--port", "0", "--data-dir", str(tmp_path)],
+        [*COMMAND, "serve", "--port", "0", "--drain", "0", "--data-dir", str(tmp_path)],
         stdin=theirs,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

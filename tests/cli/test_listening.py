@@ -1,6 +1,8 @@
 """Tests of `serve` with TLS and on a Unix socket, with the native and the ASGI adapter."""
 
 import os
+import re
+import shutil
 import signal
 import socket
 import ssl
@@ -13,7 +15,7 @@ import pytest
 
 from tests.http import certificates
 from tests.http.certificates import Certificate
-from tests.process import COMMAND, launch, serve
+from tests.process import COMMAND, ServerProcess, address_of, launch, serve
 
 STREAM = "/v1/stream/a"
 TEXT = {"content-type": "text/plain"}
@@ -134,6 +136,138 @@ def test_bad_certificate_or_key_exits_2_and_creates_no_store(
         (line,) = [line for line in shown.stderr.splitlines() if line.startswith("Error: ")]
         assert said in line
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["http", "https"])
+def test_localhost_is_served_on_both_families(
+    lane: tuple[str, ...], certificate: Certificate, encrypted: bool
+) -> None:
+    flags = tls(certificate) if encrypted else ()
+    with launch(*lane, *flags, "--host", "localhost") as server:
+        port = httpx.URL(server.url).port
+        scheme = "https" if encrypted else "http"
+        for host in ("127.0.0.1", "[::1]"):
+            answer = httpx.get(f"{scheme}://{host}:{port}{STREAM}", verify=False)
+            assert answer.status_code == 404
+        server.process.terminate()
+        assert server.process.wait(5) == 0
+
+
+def test_unspecified_ipv6_address_is_served_on_both_families_and_says_so() -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "serve", "--memory", "--no-auth", "--host", "::", "--port", "0"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        found = re.fullmatch(
+            r"Listening on http://\[::\]:(\d+) and http://0.0.0.0:\1, all addresses of IPv6 and IPv4\n",
+            line,
+        )
+        assert found, line
+        for host in ("127.0.0.1", "[::1]"):
+            assert httpx.get(f"http://{host}:{found[1]}{STREAM}").status_code == 404
+    finally:
+        process.terminate()
+        assert process.wait(10) == 0
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+# -- reload ------------------------------------------------------------------
+
+
+def served(server: ServerProcess, http2: bool = False) -> bytes:
+    """Returns the certificate that a server shows to a new client."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"] if http2 else ["http/1.1"])
+    url = httpx.URL(server.url)
+    with (
+        socket.create_connection((url.host, url.port or 0), 5) as plain,
+        context.wrap_socket(plain) as client,
+    ):
+        assert client.selected_alpn_protocol() == ("h2" if http2 else "http/1.1")
+        return client.getpeercert(binary_form=True) or b""
+
+
+def replace(old: Certificate, new: Certificate) -> None:
+    """Puts the files of another certificate in the place of the old ones."""
+    shutil.copy(new.chain, old.chain)
+    shutil.copy(new.key, old.key)
+
+
+def until_changed(server: ServerProcess, before: bytes) -> bytes:
+    """Sends SIGHUP, waits until the server shows another certificate, and returns that one."""
+    server.process.send_signal(signal.SIGHUP)
+    until = time.monotonic() + 5
+    while (now := served(server)) == before:
+        assert time.monotonic() < until, "the certificate stays the same"
+        time.sleep(0.01)  # another process reads it
+    return now
+
+
+def test_hangup_makes_new_connections_use_the_new_certificate(
+    lane: tuple[str, ...], tmp_path: Path
+) -> None:
+    current = certificates.make(tmp_path, "current")
+    other = certificates.make(tmp_path, "other")
+    trusted = trusting(current)
+    with (
+        serve(*lane, *tls(current)) as server,
+        httpx.Client(base_url=server.url, verify=trusted) as http,
+    ):
+        http.put(STREAM, headers=TEXT)
+        with http.stream("GET", f"{STREAM}?offset=-1&live=sse") as events:
+            pieces = events.iter_bytes()
+            next(pieces)
+            before = served(server)
+            assert served(server, http2=True) == before
+            replace(current, other)
+            after = until_changed(server, before)
+            assert served(server, http2=True) == after
+            context = trusting(other)
+            assert httpx.get(server.url + STREAM, verify=context).status_code == 200
+            # The open connection continues with the old certificate.
+            answer = httpx.post(server.url + STREAM, content=b"new", headers=TEXT, verify=context)
+            assert answer.status_code == 204
+            assert b"data:new" in next(pieces)
+
+
+def test_hangup_with_bad_or_mismatched_files_keeps_the_old_certificate(
+    lane: tuple[str, ...], tmp_path: Path
+) -> None:
+    current = certificates.make(tmp_path, "current")
+    other = certificates.make(tmp_path, "other")
+    process = subprocess.Popen(
+        [*COMMAND, "serve", *lane, *tls(current), "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    server = ServerProcess(process, address_of(process))
+    before = served(server)
+    assert process.stderr is not None
+    for damage, said in (
+        (lambda: shutil.copy(other.key, current.key), "is that of another certificate"),
+        (lambda: Path(current.chain).write_text(""), "is not one in PEM"),
+        (lambda: Path(current.chain).unlink(), "cannot be read: No such file or directory"),
+    ):
+        damage()
+        process.send_signal(signal.SIGHUP)
+        line = process.stderr.readline()
+        assert "ERROR reload of the TLS certificate failed, so nothing of it has changed:" in line
+        assert said in line
+        assert served(server) == before
+        assert served(server, http2=True) == before
+    replace(current, other)
+    process.send_signal(signal.SIGHUP)
+    assert process.stderr.readline().endswith("WARNING reloaded the TLS certificate\n")
+    assert served(server) != before
+    process.terminate()
+    assert process.communicate(timeout=10)[1] == ""
 
 
 # -- Unix sockets ------------------------------------------------------------

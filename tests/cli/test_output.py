@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from tests.process import COMMAND, START_TIMEOUT, STOP_TIMEOUT
 
 STREAM = "/v1/stream/a"
 TEXT = {"content-type": "text/plain"}
+QUIET = ("--log-level", "info", "--drain", "0")
 
 
 def shell(outputs: str, *arguments: str) -> list[str]:
@@ -43,11 +45,13 @@ def client(path: Path) -> Iterator[httpx.Client]:
     "outputs", [">&-", "2>&-", ">&- 2>&- <&-", ">/dev/full", ">/dev/full 2>/dev/full"]
 )
 def test_server_works_without_standard_streams(outputs: str, tmp_path: Path) -> None:
-    flags = ("--data-dir", f"{tmp_path}/data", "--uds", f"{tmp_path}/s", "--log-level", "info")
+    flags = ("--data-dir", f"{tmp_path}/data", "--uds", f"{tmp_path}/s", *QUIET)
     process = subprocess.Popen(shell(outputs, "serve", *flags))
     try:
         with client(tmp_path / "s") as http:
             assert http.put(STREAM, content=b"x").status_code == 201
+            process.send_signal(signal.SIGHUP)  # the server logs that it has nothing to reload
+            assert http.get(STREAM).content == b"x"
         process.terminate()
         assert process.wait(STOP_TIMEOUT) == 0
     finally:
@@ -59,7 +63,7 @@ def test_server_works_without_standard_streams(outputs: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("lines", [0, 1])
 def test_server_keeps_running_after_its_output_pipe_is_closed(lines: int, tmp_path: Path) -> None:
-    flags = ("--data-dir", f"{tmp_path}/data", "--uds", f"{tmp_path}/s", "--log-level", "info")
+    flags = ("--data-dir", f"{tmp_path}/data", "--uds", f"{tmp_path}/s", *QUIET)
     reading, writing = os.pipe()
     process = subprocess.Popen([*COMMAND, "serve", *flags], stdout=writing, stderr=writing)
     os.close(writing)
@@ -69,6 +73,9 @@ def test_server_keeps_running_after_its_output_pipe_is_closed(lines: int, tmp_pa
     try:
         with client(tmp_path / "s") as http:
             assert http.put(STREAM, content=b"x").status_code == 201
+            process.send_signal(signal.SIGHUP)  # the server logs that it has nothing to reload
+            for _ in range(3):
+                assert http.get(STREAM).content == b"x"
         process.terminate()
         assert process.wait(STOP_TIMEOUT) == 0
     finally:

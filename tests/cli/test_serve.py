@@ -59,7 +59,7 @@ def test_port_in_use_prints_one_line_and_exits_3() -> None:
 
 
 def test_unknown_host_prints_one_line_and_exits_3() -> None:
-    shown = run("serve", "--memory", "--host", "300.1.1.1")
+    shown = run("serve", "--memory", "--no-auth", "--host", "300.1.1.1")
     assert shown.returncode == 3
     assert shown.stderr.endswith("port 4437: Name or service not known\n")
 
@@ -72,7 +72,7 @@ def test_serve_prints_the_path_of_a_directory_it_created(
     told = []
     for _ in range(2):  # the second time, the directory exists
         process = subprocess.Popen(
-            [*COMMAND, *flags, "--port", "0"],
+            [*COMMAND, *flags, "--port", "0", "--drain", "0"],
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -135,7 +135,7 @@ def test_server_accepts_bodies_when_max_body_equals_max_in_flight(tmp_path: Path
 def lose_directory(path: Path, appends: bool) -> subprocess.CompletedProcess[str]:
     """Removes the data directory of a running server, and then appends to a stream or stops the server. Returns how the server ended."""
     process = subprocess.Popen(
-        [*COMMAND, "serve", "--port", "0", "--data-dir", str(path)],
+        [*COMMAND, "serve", "--port", "0", "--drain", "0", "--data-dir", str(path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -44,6 +44,14 @@ BAD: Final = [
     ["--sse-max-age", "-1"],
     ["--sse-max-age", "inf"],
     ["--log-level", "loud"],
+    ["--drain", "-1"],
+    ["--drain", "3601"],
+    ["--drain", "nan"],
+    ["--drain", "soon"],
+    ["--memory", "--host", "0.0.0.0"],
+    ["--memory", "--host", "::"],
+    ["--memory", "--host", "192.0.2.1"],
+    ["--memory", "--host", "example.com"],
     ["--stream-root", "/a/../b"],
     ["--cors-origin", "not an origin"],
     ["--cors-origin", "none", "--cors-origin", "*"],
@@ -86,6 +94,18 @@ def test_memory_flag_with_a_data_directory_flag_exits_2(
     assert not [*tmp_path.iterdir()]
 
 
+def test_address_that_other_machines_reach_needs_auth_or_no_auth() -> None:
+    shown = run("serve", "--memory", "--port", "0", "--host", "0.0.0.0")
+    assert (shown.returncode, shown.stdout) == (2, "")
+    assert "--host 0.0.0.0 lets other machines reach every stream" in shown.stderr
+    assert "--auth" in shown.stderr
+    assert "--no-auth" in shown.stderr
+    for flags in (("--host", "0.0.0.0", "--no-auth"), ("--host", "localhost"), ("--no-auth",)):
+        with serve("--memory", *flags) as server:
+            url = server.url.replace("0.0.0.0", "127.0.0.1")
+            assert httpx.put(url + STREAM, headers=TEXT).status_code == 201
+
+
 def test_help_lists_every_flag_and_the_exit_codes() -> None:
     shown = CliRunner().invoke(main, ["serve", "--help"])
     assert shown.exit_code == 0
@@ -110,6 +130,8 @@ def test_help_lists_every_flag_and_the_exit_codes() -> None:
         "--shared-cache-age",
         "--stream-root",
         "--log-level",
+        "--no-auth",
+        "--drain",
     ):
         assert flag in shown.output
     assert "Exit codes" in shown.output

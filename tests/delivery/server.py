@@ -13,13 +13,14 @@ import threading
 import time
 from pathlib import Path
 
+from durable_streams_server.storage.files.directory import COMMANDS
 from durable_streams_server.storage.files.log_layout import path_of
 from tests.delivery.history import ClockSet, Copied, Down, History, Restored
 from tests.delivery.launcher import OFFSET
 from tests.process import START_TIMEOUT, STOP_TIMEOUT
 
 ROOT = Path(__file__).parents[2]
-FLAGS = ("--port", "0", "--max-body", "64K", "--wal-size", "8M")
+FLAGS = ("--port", "0", "--drain", "0", "--max-body", "64K", "--wal-size", "8M")
 
 
 class Launcher:
@@ -148,8 +149,8 @@ class Server:
 
     def copy(self, name: str) -> None:
         """Copies the data directory while no server runs."""
-        # The server creates the file `ballast` again if it is missing.
-        ignored = shutil.ignore_patterns("ballast")
+        # The server creates the file `ballast` and its socket again if they are missing.
+        ignored = shutil.ignore_patterns("ballast", COMMANDS)
         shutil.copytree(self._data, self._place / name, symlinks=True, ignore=ignored)
         self._history.add(Copied, name=name)
 

@@ -147,7 +147,7 @@ def _start(directory: str, most: int, log: int) -> subprocess.Popen[str]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
-    flags = ("serve", "--port", "0", "--data-dir", f"{directory}/data")
+    flags = ("serve", "--port", "0", "--drain", "0", "--data-dir", f"{directory}/data")
     return subprocess.Popen(
         [*COMMAND, *flags], stdout=subprocess.PIPE, stderr=log, text=True, preexec_fn=limit
     )

@@ -13,7 +13,7 @@ from tests.process import COMMAND, serve
 
 # Short timeouts, so that live reads often end and begin again. The official client treats event streams that end within a second as broken, and
 # the server may end them 20% early.
-FLAGS = ("--long-poll-timeout", "0.5", "--sse-max-age", "1.4")
+FLAGS = ("--drain", "0", "--long-poll-timeout", "0.5", "--sse-max-age", "1.4")
 
 TESTS = {"yjs": 32, "state": 29, "aisdk": 11, "tanstack": 9}
 TESTS_OF_RESTARTS = 12

@@ -1,5 +1,7 @@
 """Long-polls end when their stream changes, at their timeout, or at shutdown, and never miss a change."""
 
+import asyncio
+
 import pytest
 
 from durable_streams_server import PendingLongPoll
@@ -100,6 +102,24 @@ async def test_shutdown_ends_long_poll(bench: Bench) -> None:
     ticket = poll(bench)
     bench.engine.begin_shutdown()
     assert ticket.result().data == b""
+
+
+async def test_drain_shortens_waiting_and_new_long_polls() -> None:
+    bench = Bench(EngineOptions(long_poll_timeout=30))
+    bench.do(create("/a"))
+    waiting = poll(bench)
+    bench.engine.begin_drain(0.02)
+    begun = poll(bench)
+    async with asyncio.timeout(5):
+        assert (await read_result(waiting)).data == b""
+        assert (await read_result(begun)).data == b""
+    assert len(bench.engine.tails) == 0
+
+
+async def test_end_soon_resolves_long_poll_with_empty_page(bench: Bench) -> None:
+    pending = PendingLongPoll(bench.engine, bench.state(), 0)
+    pending.end_soon()
+    assert pending.ticket.result().data == b""
 
 
 async def test_pending_long_poll_has_path_and_offset(bench: Bench) -> None:

@@ -8,6 +8,7 @@ import pytest
 from durable_streams_server.protocol.lifetime import FOREVER
 from durable_streams_server.protocol.media import parse_media_type
 from durable_streams_server.protocol.state import Appended, Removed, StreamState
+from durable_streams_server.streams.draining import Drain
 from durable_streams_server.streams.tails import Group, SharedEvent, Tails
 from durable_streams_server.streams.turns import Turns
 from tests.requests import NOW
@@ -22,9 +23,28 @@ class Sleeper:
         self.woken = 0
         self.on_wake: Callable[[], object] = lambda: None
 
+    def begin_drain(self, _: Drain) -> bool:
+        raise AssertionError("nothing drains")
+
+    def end_soon(self) -> None:
+        raise AssertionError("nothing drains")
+
     def wake(self) -> None:
         self.woken += 1
         self.on_wake()
+
+
+class Ticking:
+    """A clock that a test advances by a millisecond at a time."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self) -> None:
+        self.now += 0.001
 
 
 def state(incarnation: int) -> StreamState:
@@ -63,6 +83,22 @@ async def test_change_wakes_only_waiters_of_its_stream() -> None:  # TRAPS 39
     assert (here.woken, there.woken) == (1, 0)
     tails.wake_all()
     assert (here.woken, there.woken) == (2, 1)
+
+
+async def test_crowd_is_woken_in_slices_when_the_server_stops() -> None:
+    clock = Ticking()
+    turns = Turns(clock=clock)
+    tails, stream = Tails(turns), state(1)
+    sleepers = [Sleeper() for _ in range(1000)]
+    for sleeper in sleepers:
+        tails.subscribe(stream, sleeper)
+        sleeper.on_wake = clock.advance
+    tails.wake_all_in_turns()
+    assert sum(sleeper.woken for sleeper in sleepers) == 256
+    await asyncio.sleep(0)
+    assert 256 < sum(sleeper.woken for sleeper in sleepers) < 300
+    await run_until_idle(turns)
+    assert {sleeper.woken for sleeper in sleepers} == {1}
 
 
 async def test_unsubscribed_waiter_is_not_woken() -> None:

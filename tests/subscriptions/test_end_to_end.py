@@ -4,7 +4,7 @@ The server is another process with a real clock, so these tests wait in real tim
 """
 
 import contextlib
-import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -196,17 +196,24 @@ def test_token_stays_valid_after_a_kill_between_delivery_and_callback(tmp_path: 
             assert acknowledged_offset(http) == offset
 
 
+def begin_rotation(directory: Path) -> None:
+    """Tells the server of a directory to rotate its keys, and does not wait for that."""
+    with socket.socket(socket.AF_UNIX) as commands:
+        commands.connect(str(directory / "commands.sock"))
+        commands.sendall(b'{"command":"rotate-keys"}\n')
+
+
 def test_claim_stays_valid_after_a_kill_during_a_key_rotation(
     tmp_path: Path,
 ) -> None:
-    with running(tmp_path) as (server, http):
+    with running(tmp_path) as (_, http):
         http.put("wakes")
         body = {"type": "pull-wake", "streams": ["a"], "wake_stream": "wakes", "lease_ttl_ms": LONG}
         assert http.put("__ds/subscriptions/s", json=body).status_code == 201
         offset = append(http)
         wake = http.post("__ds/subscriptions/s/claim", json={"worker": "one"}).json()
         keys = http.get("__ds/jwks.json").json()["keys"]
-        server.process.send_signal(signal.SIGHUP)
+        begin_rotation(tmp_path)
     with running(tmp_path) as (_, http):
         other = http.post("__ds/subscriptions/s/claim", json={"worker": "two"})
         assert code(other) == (409, "ALREADY_CLAIMED")
@@ -224,12 +231,12 @@ def test_published_keys_verify_all_deliveries_after_kills_during_rotations(
     deliveries: list[Delivery] = []
     with receiving() as hook:
         for life in range(3):
-            with running(tmp_path) as (server, http):
+            with running(tmp_path) as (_, http):
                 if life == 0:
                     subscribe(http, "s", hook.url)
                 append(http)
                 deliveries.append(hook.next())
-                server.process.send_signal(signal.SIGHUP)
+                begin_rotation(tmp_path)
                 # Each server process is killed at another moment of its rotation.
                 time.sleep(0.002 * life)
         with running(tmp_path) as (_, http):

@@ -12,6 +12,7 @@ from tests.webhook import BROKEN, DONE, TAKEN, Answer, Delivery, receiving
 
 BASE = "/v1/stream"
 JSON = {"content-type": "application/json"}
+FLAGS = ("--port", "0", "--drain", "0", "--log-level", "debug")
 
 
 def test_logs_and_refusals_contain_no_token_key_or_signature(tmp_path: Path) -> None:
@@ -19,7 +20,7 @@ def test_logs_and_refusals_contain_no_token_key_or_signature(tmp_path: Path) -> 
     refusals: list[httpx.Response] = []
     answers: list[Answer] = [BROKEN, TAKEN, DONE]
     process = subprocess.Popen(
-        [*COMMAND, "serve", "--port", "0", "--log-level", "debug", "--data-dir", str(tmp_path)],
+        [*COMMAND, "serve", *FLAGS, "--data-dir", str(tmp_path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -101,14 +101,17 @@ def inspect(directory: str, stream: str | None) -> None:
 
 @contextlib.contextmanager
 def open_directory(
-    directory: str, if_in_use: str | None = None, *, readonly: bool = False
+    directory: str, *, readonly: bool = False, exits_if_in_use: bool = True
 ) -> Iterator[tuple[SystemDisk, LmdbCatalog]]:
     """Locks a data directory and opens its catalog. If the directory cannot be used, prints one line and exits.
 
     Args:
         directory: The path of the directory.
-        if_in_use: Advice to print if a server uses the directory.
         readonly: Whether to change nothing in the directory.
+        exits_if_in_use: Whether to exit also if a server uses the directory.
+
+    Raises:
+        DirectoryInUse: A server uses the directory, and `exits_if_in_use` is False.
     """
     disk = SystemDisk(Path(directory), readonly=readonly)
     try:
@@ -119,8 +122,9 @@ def open_directory(
         finally:
             catalog.close()
     except (DirectoryRefused, Damaged, StreamError, OSError) as error:
-        instead = f"; {if_in_use}" if if_in_use and isinstance(error, DirectoryInUse) else ""
-        fail(f"{reason(error)}{instead}", EXIT_DATA)
+        if isinstance(error, DirectoryInUse) and not exits_if_in_use:
+            raise
+        fail(reason(error), EXIT_DATA)
     finally:
         disk.release()
 

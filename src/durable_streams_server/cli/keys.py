@@ -1,19 +1,34 @@
-"""`durable-streams-server keys`: lists and rotates the signing keys in a data directory that no server uses. It never shows secrets."""
+"""`durable-streams-server keys`: lists and rotates the signing keys in a data directory. It never shows secrets.
 
+A running server has locked its directory. It rotates the keys itself when the command asks it to, over the socket in the directory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
 from typing import Final
 
 import click
 
+from ..http.asgi.application import DurableStreamsApp
+from ..http.serving.command_socket import Command, CommandRefused, ask
+from ..log import log as _log
+from ..protocol.signing import Key
 from ..protocol.subscriptions.commands import KeepKeys
+from ..storage.files.directory import DirectoryInUse
 from ..storage.files.disk import Disk
 from ..storage.files.segments import DIRECTORY as WAL
 from ..storage.files.store import FileStore
 from ..storage.files.wal_sizes import DEFAULT_SEGMENT_SIZE, MIN_SIZE, segment_size_of
+from ..storage.ticket import Ticket
 from ..streams.clock import clock_of, system_clock
 from .data import moment, open_directory
+from .exits import EXIT_DATA, EXIT_FAILED, fail
+from .output import reason
 from .values import DIRECTORY
 
-_IF_IN_USE: Final = "send its process SIGHUP and it rotates its keys itself"
+#: The name of the command that a running server obeys.
+_ROTATE: Final = "rotate-keys"
 
 
 @click.group()
@@ -26,20 +41,49 @@ def keys() -> None:
 def list_(directory: str) -> None:
     """List the keys in DIR, the active one first. Nothing is changed."""
     with open_directory(directory, readonly=True) as (disk, catalog):
-        _show(FileStore(disk, catalog, readonly=True))
+        store = FileStore(disk, catalog, readonly=True)
+        _show(_lines(store.subscriptions.keys, store.timeline.offset))
 
 
-@keys.command("rotate", epilog="Exit codes: 0, 4 when DIR cannot be used.")
+@keys.command(
+    "rotate",
+    epilog="Exit codes: 0, 1 when a running server fails to do it, 4 when DIR cannot be used.",
+)
 @click.argument("directory", metavar="DIR", type=DIRECTORY)
 def rotate_(directory: str) -> None:
-    """Create a new active key in DIR.
+    """Create a new active key in DIR, and list the keys. If a server runs on DIR, it creates the key and uses it at once.
 
-    Retired keys stay published for an hour, and their signatures stay valid for as long. A running server locks DIR: send it SIGHUP
-    instead, and it rotates its keys itself.
+    Retired keys stay published for an hour, and their signatures stay valid for as long.
+    """
+    try:
+        _show(_rotate_at_rest(directory))
+    except DirectoryInUse as in_use:
+        _show(_rotate_in_server(directory, in_use))
+
+
+def running_commands(app: DurableStreamsApp) -> Mapping[str, Command]:
+    """Returns the commands that a running server obeys, by their names."""
+
+    def rotate() -> Ticket[list[str]]:
+        return app.service.credentials.rotate().then(lambda keys: Ticket.of(rotated(keys)))
+
+    def rotated(keys: tuple[Key, ...]) -> list[str]:
+        # At a level that is shown by default, because an operator asked for the rotation.
+        _log.warning("the keys are rotated: %s signs from now on", keys[0].kid)
+        return _lines(keys, app.engine.store.timeline.offset)
+
+    return {_ROTATE: rotate}
+
+
+def _rotate_at_rest(directory: str) -> list[str]:
+    """Rotates the keys in a directory that no server uses, and returns a line for each key.
+
+    Raises:
+        DirectoryInUse: A server uses the directory.
     """
     from ..subscriptions.keys import rotate
 
-    with open_directory(directory, if_in_use=_IF_IN_USE) as (disk, catalog):
+    with open_directory(directory, exits_if_in_use=False) as (disk, catalog):
         store = FileStore(disk, catalog, segment_size=_segment_size(disk))
         now = clock_of(store.timeline, system_clock)()
         old = store.subscriptions.keys
@@ -47,7 +91,18 @@ def rotate_(directory: str) -> None:
         store.shell.wait_for(ticket)
         ticket.result()
         store.run_checkpoint()
-        _show(store)
+        return _lines(store.subscriptions.keys, store.timeline.offset)
+
+
+def _rotate_in_server(directory: str, in_use: DirectoryInUse) -> list[str]:
+    """Has the server that uses a directory rotate its keys, and returns a line for each key. If it does not, prints why and exits."""
+    try:
+        lines: list[str] = ask(directory, _ROTATE)
+    except CommandRefused as refused:
+        fail(f"the server of {directory} did not rotate its keys: {refused}", EXIT_FAILED)
+    except OSError as error:
+        fail(f"{in_use}, which obeys no commands ({reason(error)}): stop it first", EXIT_DATA)
+    return lines
 
 
 def _segment_size(disk: Disk) -> int:
@@ -56,12 +111,23 @@ def _segment_size(disk: Disk) -> int:
     return largest if largest >= segment_size_of(MIN_SIZE) else DEFAULT_SEGMENT_SIZE
 
 
-def _show(store: FileStore) -> None:
-    """Prints a line for each key: its id, its age and its state."""
+def _lines(keys: tuple[Key, ...], offset: int) -> list[str]:
+    """Returns a line for each key: its id, its age and its state.
+
+    Args:
+        keys: The keys.
+        offset: What to add to the steady time of the keys to get the wall clock, in microseconds.
+    """
     from ..subscriptions.keys import kept_until
 
-    offset = store.timeline.offset
-    for key in store.subscriptions.keys:
+    lines = []
+    for key in keys:
         until = kept_until(key)
         state = "active" if until is None else f"retired, published until {moment(until + offset)}"
-        click.echo(f"{key.kid}\tmade {moment(key.created_at + offset)}\t{state}")
+        lines.append(f"{key.kid}\tmade {moment(key.created_at + offset)}\t{state}")
+    return lines
+
+
+def _show(lines: list[str]) -> None:
+    for line in lines:
+        click.echo(line)

@@ -1,6 +1,7 @@
 """The command `serve`: opens the store, listens, and runs the server until it is told to stop."""
 
 import asyncio
+import contextlib
 import functools
 import gc
 import os
@@ -14,8 +15,10 @@ from ..errors import StreamError
 from ..http.app import create_app
 from ..http.asgi.application import DurableStreamsApp
 from ..http.limits.admission import Admission
+from ..http.serving.addresses import described, listen_on
 from ..http.serving.alpn import speaks_http2
-from ..http.serving.listening import UnixSocket, listen, public_url_of, url_of
+from ..http.serving.command_socket import CommandSocket
+from ..http.serving.listening import UnixSocket, public_url_of
 from ..http.serving.server import Server
 from ..storage.damage import Damaged
 from ..storage.files.directory import DirectoryRefused
@@ -24,6 +27,7 @@ from ..streams.stream_store import StreamStore
 from .allocator import map_large_blocks
 from .exits import EXIT_ADDRESS, EXIT_DATA, EXIT_FAILED, EXIT_STORE, fail
 from .file_limit import raise_file_limit
+from .keys import running_commands
 from .observing import observing, provider_of
 from .output import begin_log, reason, shown
 from .settings.loading import Loaded, SettingsCommand
@@ -42,12 +46,14 @@ _Store = StreamStore | FileBackedStreamStore
     cls=SettingsCommand,
     epilog="Exit codes: 0 after a clean stop, 1 when the server fails, 2 for a bad setting, "
     "3 when the address cannot be had, 4 when the data directory cannot be used, "
-    "5 when the disk has failed and the store has stopped.",
+    "5 when the disk has failed and the store has stopped, "
+    "130 or 143 after a second SIGINT or SIGTERM, which ends the server at once.",
 )
 def serve(loaded: Loaded) -> None:
     """Run the server until it is told to stop (Ctrl-C or SIGTERM).
 
-    On SIGHUP, the server rotates the keys with which it signs webhooks and tokens. It stops when the terminal in which it was started is closed.
+    After SIGTERM the server drains (--drain), and then stops. Ctrl-C stops it without a drain. On SIGHUP, it reads its certificate again. It
+    stops when the terminal in which it was started is closed.
     """
     settings = loaded.settings
     begin_log(settings.log_level, settings.log_format)
@@ -65,25 +71,56 @@ def serve(loaded: Loaded) -> None:
             per_address=settings.max_connections_per_address,
             proxies=settings.trusted_proxies(),
         )
-        listening = (
-            UnixSocket(settings.uds) if settings.uds else listen(settings.host, settings.port)
-        )
+        listening = _listen(settings)
         if settings.public_url is None:
-            app.service.public_url = public_url_of(listening, tls is not None)
+            app.service.public_url = public_url_of(listening[0], tls is not None)
     except (ValueError, StreamError) as error:
         raise click.UsageError(str(error)) from None
     except OSError as error:
         where = f"unix:{settings.uds}" if settings.uds else f"{settings.host} port {settings.port}"
         fail(f"cannot listen on {where}: {_address_reason(error)}", EXIT_ADDRESS)
     app.facts.http2 = tls is not None and settings.http2 and speaks_http2()
-    url = url_of(listening, tls is not None)
-    announce = functools.partial(_announce, url, settings, is_new)
-    server = Server(app, settings.log_level, announce, settings.http, tls, admission)
-    with listening, observing(app, settings, provider):
-        _run(server, listening)
-    if app.engine.failure is not None:
-        fail(f"the store has stopped: {reason(app.engine.failure)}", EXIT_STORE)
-    _close(store)
+    announce = functools.partial(_announce, described(listening, tls is not None), settings, is_new)
+    commands = None if settings.memory else CommandSocket(settings.data_dir, running_commands(app))
+    server = Server(
+        app,
+        settings.log_level,
+        announce,
+        settings.http,
+        tls,
+        admission,
+        settings.drain_seconds(),
+        commands,
+    )
+    if tls is not None:
+        server.reloaders.add("the TLS certificate", lambda: _reload_certificate(server, settings))
+    with server.signals:  # until the store is closed, so that a second signal ends that too
+        with contextlib.ExitStack() as stack:
+            for each in listening:
+                stack.enter_context(each)
+            stack.enter_context(observing(app, settings, provider))
+            _run(server, listening)
+        if app.engine.failure is not None:
+            fail(f"the store has stopped: {reason(app.engine.failure)}", EXIT_STORE)
+        _close(store)
+
+
+def _listen(settings: Settings) -> list[socket.socket]:
+    """Returns the listening sockets: a Unix socket, or those of all addresses of a host."""
+    if settings.uds:
+        return [UnixSocket(settings.uds)]
+    return listen_on(settings.host, settings.port)
+
+
+def _reload_certificate(server: Server, settings: Settings) -> None:
+    """Reads the certificate and its key again, and uses them for new connections.
+
+    Raises:
+        click.UsageError: A file cannot be used. The server keeps its certificate.
+    """
+    tls = settings.tls_context()
+    if tls is not None:
+        server.use_tls(tls)
 
 
 def _open(settings: Settings) -> FileBackedStreamStore:
@@ -124,9 +161,9 @@ def _create_app(store: _Store, settings: Settings) -> DurableStreamsApp:
     )
 
 
-def _announce(url: str, settings: Settings, is_new: bool) -> None:
-    """Prints the server's address, where streams are kept, and the data directory if the server has created it."""
-    click.echo(f"Listening on {url}")
+def _announce(addresses: str, settings: Settings, is_new: bool) -> None:
+    """Prints the server's addresses, where streams are kept, and the data directory if the server has created it."""
+    click.echo(f"Listening on {addresses}")
     if settings.memory:
         click.echo("Streams are kept in memory and end with this process.")
     else:
@@ -143,7 +180,7 @@ def _address_reason(error: OSError) -> str:
     return (error.strerror or str(error)).partition(" (while")[0]
 
 
-def _run(server: Server, listening: socket.socket) -> None:
+def _run(server: Server, listening: list[socket.socket]) -> None:
     """Runs the server on a new event loop, that of uvloop if it is installed. Exits if the server did not start."""
     try:
         import uvloop
@@ -155,9 +192,9 @@ def _run(server: Server, listening: socket.socket) -> None:
     gc.set_threshold(*_GC)
     with asyncio.Runner(loop_factory=factory) as runner:
         try:
-            runner.run(server.serve(sockets=[listening]))
-        except KeyboardInterrupt:
-            return
+            runner.run(server.serve(sockets=listening))
+        except SystemExit:  # uvicorn exits with a code of its own if the application does not start
+            sys.exit(EXIT_FAILED)
     if not server.started:
         sys.exit(EXIT_FAILED)
 

@@ -151,3 +151,19 @@ class Duration(click.ParamType[int]):
         if not 1 <= seconds <= self._maximum:
             self.fail(f"{value} is not between 1s and {self._maximum}s", param, ctx)
         return seconds
+
+
+class _Drain(click.FloatRange):
+    """The length of a drain in seconds, at most one hour. 0 means no drain."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0, max=3_600)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        seconds = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value} is not a number of seconds", param, ctx)
+        return seconds
+
+
+DRAIN: Final = _Drain()

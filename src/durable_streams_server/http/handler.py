@@ -11,10 +11,8 @@ from typing import Final, TypeVar, cast
 
 import msgspec
 
-from ..errors import Unavailable
 from ..protocol import commands, render
 from ..protocol.decisions.outcomes import AppendOutcome
-from ..protocol.limits import RETRY_SOON
 from ..protocol.names import (
     IF_NONE_MATCH,
     LIVE_SSE,
@@ -108,7 +106,7 @@ class Handler:
 
         Args:
             request: The whole request.
-            on_ready: Called whenever an event stream has something to send.
+            on_ready: Called whenever an event stream has something to send. Its hash must be the same for all requests of one connection.
             peer: The address under which the connection is counted, or None for a Unix socket.
 
         Returns:
@@ -250,7 +248,9 @@ class Handler:
 
     def refuse(self, request: Request, error: Exception) -> Response:
         """Returns the response to a request that failed, with the headers that every response has. Logs an unexpected error."""
-        return self._browser.finish(request, failure_response(request, error))
+        refusal = failure_response(request, error)
+        refusal.is_last = self._engine.stopping
+        return self._browser.finish(request, refusal)
 
     def _complete(self, request: Request, reply: Reply) -> Reply | Ticket[Reply]:
         """Adds the common headers to a reply. Returns the reply, or a ticket for it while its page is compressed."""
@@ -331,7 +331,7 @@ class Handler:
         """
         found = self.find_target(request.raw_path, request.root_path)
         if self._engine.stopping and found[0] not in OPERATIONS_PATHS:
-            raise Unavailable("the server is stopping", "SERVER_STOPPING", retry_after=RETRY_SOON)
+            self._engine.refuse_while_stopping(is_live=request.is_live)
         if found[1]:
             request.route = OPERATIONS if found[0] in OPERATIONS_PATHS else CONTROL
         return found
@@ -375,7 +375,9 @@ class Handler:
             show = show_resumed_events if read.resumes else show_events
             events = place.hold_for_events(lambda: self._engine.events(read, on_ready, term))
             return self._reply(request, events, show)
-        pages = place.hold_for(lambda: self._engine.long_poll(read, term))
+        pages = place.hold_for(
+            lambda: self._engine.long_poll(read, term, connection=hash(on_ready))
+        )
         return self._long_poll(request, read, pages)
 
     def _long_poll(
@@ -386,8 +388,11 @@ class Handler:
         def show(page: Page) -> Response:
             cursor = self._engine.next_cursor(read.cursor)
             if page.start == page.end:
-                return render.nothing_new(page, cursor)
-            return self._render_page(page, read.offset, headers, cursor)
+                response = render.nothing_new(page, cursor)
+            else:
+                response = self._render_page(page, read.offset, headers, cursor)
+            response.is_last = self._engine.is_last_poll(page)
+            return response
 
         return self._reply(request, found, show)
 

@@ -104,6 +104,11 @@ class Request(msgspec.Struct):
         """Whether the request may pass writes that are queued. A live read may not, because it costs as much to begin as a write."""
         return self.method in ("GET", "HEAD") and b"live=" not in self.query
 
+    @property
+    def is_live(self) -> bool:
+        """Whether the request is a live read: a long-poll or an event stream."""
+        return self.method == "GET" and b"live=" in self.query
+
     def check_limits(self, max_body: int) -> None:
         """Sets `declared`, and refuses a head that is too large or ambiguous, before any of the body is received.
 
@@ -134,6 +139,8 @@ class Request(msgspec.Struct):
                 raise too_large(max_body)
 
 
+#: The methods that change nothing.
+SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
 #: A placeholder for a request of which nothing is known. It must not be changed.
 NO_REQUEST: Final = Request("GET", b"/", b"", {})
 

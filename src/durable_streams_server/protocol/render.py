@@ -71,6 +71,7 @@ class Response(msgspec.Struct):
         common: the headers that all responses of the server have.
         holder: an object that counts the memory of large pages, or None. Keep a reference to it until the body is sent.
         is_public: whether anyone may read the response without a token.
+        is_last: whether the connection ends after this response, so that the client's next request may reach another server.
     """
 
     status: int
@@ -81,6 +82,7 @@ class Response(msgspec.Struct):
     array: bool = False
     holder: object = None
     is_public: bool = False
+    is_last: bool = False
 
     @property
     def size(self) -> int:

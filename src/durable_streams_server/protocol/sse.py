@@ -188,6 +188,11 @@ def control_ending(cursor: str | None, up_to_date: bool, closed: bool) -> bytes:
     return text + (b',"upToDate":true}\n\n' if up_to_date else b"}\n\n")
 
 
+def retry(milliseconds: int) -> bytes:
+    """Returns the field that tells a browser how long to wait before it reconnects. The field may begin any event."""
+    return b"retry:%d\n" % milliseconds
+
+
 def _lines(data: bytes) -> bytes:
     """Returns a payload with each line end replaced by the beginning of a new data line."""
     if b"\r" in data:

@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeVar, cast
 
 from ..errors import Unavailable
+from ..protocol import sse
 from ..protocol.commands import Append, Create, Delete, Read
 from ..protocol.decisions.outcomes import AppendOutcome, CreateOutcome, DeleteOutcome
 from ..protocol.existing import require_visible
 from ..protocol.json import scan as json_scan
-from ..protocol.limits import RETRY_SOON
+from ..protocol.limits import RETRY_SOON, SSE_RETRY_MS
 from ..protocol.page import Page
 from ..protocol.paths import normalize_root
 from ..protocol.preconditions import Conditions
@@ -26,6 +27,7 @@ from ..storage.ticket import Ticket
 from . import bodies, forks
 from .clock import Clock, StoreClock, clock_of, system_clock
 from .cursors import Cursors
+from .draining import Drain, retry_spread
 from .event_stream import EventStream
 from .expiry import Sweep
 from .hooks import Hooks
@@ -53,6 +55,7 @@ class Engine:
 
     Attributes:
         clock: steady time, and the wall clock for dates.
+        drain: ends the live reads at different times; None before `begin_drain`.
         turns: runs long work in short steps.
         cursors: the CDN cursors of live responses.
         large: reads large pages.
@@ -82,9 +85,11 @@ class Engine:
         self.tails = Tails(self.turns)
         self.hooks = hooks or Hooks(())
         self.stopping = False
+        self.drain: Drain | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self._started = False  # before the start, the store may be used without a loop
         self._given_back = False
+        self._retry_spread = 0  # milliseconds over which browsers reconnect after a stop
         self.failure: BaseException | None = None
         self.on_failure: Callable[[BaseException], None] = _ignore
         self._sweep = Sweep(store, self.clock)
@@ -99,16 +104,28 @@ class Engine:
         self._started = True
         self._sweep.start()
 
+    def begin_drain(self, seconds: float) -> None:
+        """Begins to end the live reads of clients one after the other, spread over some seconds. Other requests are still answered.
+
+        The caller must call `begin_shutdown` after that time.
+        """
+        if self.drain is None and not self.stopping:
+            self.drain = Drain(self.tails.waiters(), seconds, self.random)
+
     def begin_shutdown(self) -> None:
         """Ends live reads. Long-polls are answered immediately, and event streams end with a last control event."""
         if not self.stopping:
             self.stopping = True
+            self._retry_spread = retry_spread(len(self.tails))
+            if self.drain is not None:
+                self.drain.cancel()
             self._sweep.stop()
-            self.tails.wake_all()
+            self.tails.wake_all_in_turns()
 
     async def stop(self) -> None:
         """Ends live reads, waits for running hooks, and detaches the store from the event loop. The store stays open."""
         self.begin_shutdown()
+        self.tails.wake_all()  # because no live read may use the store from now on
         await self.hooks.drain()
         self._given_back = True
         if self._started:
@@ -128,6 +145,22 @@ class Engine:
         """
         if self._given_back:
             raise stopping_error()
+
+    def refuse_while_stopping(self, *, is_live: bool) -> None:
+        """Refuses a request because the server is stopping, unless it is a live read, which ends at once without an error.
+
+        A browser's EventSource would give up for good on an error.
+
+        Raises:
+            Unavailable: SERVER_STOPPING.
+        """
+        if not is_live:
+            raise stopping_error()
+        self.require_store()
+
+    def is_last_poll(self, page: Page) -> bool:
+        """Returns whether a client should use another connection after the response to a long-poll, because the server drains or stops."""
+        return self.stopping or (self.drain is not None and page.start == page.end)
 
     def retire(self) -> None:
         """Stops listening to the store. It is called when the event loop has ended and another engine takes over the store."""
@@ -210,16 +243,17 @@ class Engine:
 
         return self.store.find(read.path).then(check)
 
-    def long_poll(self, read: Read, term: Term | None = None) -> Ticket[Page]:
+    def long_poll(self, read: Read, term: Term | None = None, connection: int = 0) -> Ticket[Page]:
         """Reads one page, and waits for data if the offset is at the tail. Cancelling the ticket ends the wait.
 
         Args:
             read: the stream and the offset.
             term: how long the wait may last at most.
+            connection: a number that is the same for all requests of one connection.
         """
 
         def begin(place: tuple[StreamState, int]) -> Ticket[Page]:
-            pending = PendingLongPoll(self, *place, term)
+            pending = PendingLongPoll(self, *place, term, connection)
             pending.wake()
             return pending.ticket
 
@@ -248,6 +282,12 @@ class Engine:
         self.tails.unsubscribe(state, waiter)
         if not state.removed:
             self.touch(state)
+
+    def retry(self) -> bytes:
+        """Returns the field that begins the last event of an event stream, or nothing: how long browsers wait before they reconnect."""
+        if not self.stopping or not self._retry_spread:
+            return b""
+        return sse.retry(SSE_RETRY_MS + int(self._retry_spread * self.random()))
 
     def next_cursor(self, client_cursor: str | None) -> str:
         """Returns the CDN cursor for a live response to a client that sent `client_cursor` (PROTOCOL 10.1)."""

@@ -15,6 +15,7 @@ from ..protocol.media import Kind
 from ..protocol.page import Page
 from ..protocol.state import StreamState
 from ..storage.ticket import Ticket
+from .draining import Drain
 from .live_reads import LiveReads
 from .tails import SharedEvent
 from .term import Term
@@ -56,8 +57,10 @@ class EventStream:
         "_engine",
         "_failure",
         "_group",
+        "_is_ending",
         "_keep_alive_due",
         "_kind",
+        "_last_event_is_due",
         "_loading",
         "_on_ready",
         "_opened",
@@ -100,6 +103,8 @@ class EventStream:
         self._failure: BaseException | None = None
         self._loading = self._opened = self._stop = self._keep_alive_due = False
         self._term, self._term_is_over = term, False
+        self._is_ending = False  # whether the body must end soon, because the server drains
+        self._last_event_is_due = False  # whether the body ends now, even if the reader is behind
         self._waits = False  # whether the reader is at the tail and has been sent everything
         loop = asyncio.get_running_loop()
         # A random age keeps clients that connected together, as after a restart, from reconnecting together for ever.
@@ -164,7 +169,12 @@ class EventStream:
             return Signal.END
         if self._loading:
             return Signal.WAIT
-        if state.visible_tail != self._seen_tail or state.visible_closed != self._seen_closed:
+        is_ending = self._is_ending or self._engine.stopping
+        is_behind = (
+            state.visible_tail != self._seen_tail or state.visible_closed != self._seen_closed
+        )
+        if is_behind and not self._last_event_is_due:
+            self._last_event_is_due = is_ending  # a reader that catches up gets one more event
             shared = self._group.shared(self._position, state.visible_tail)
             if shared is None or not self._is_like_others:
                 return self._read_page()
@@ -173,7 +183,7 @@ class EventStream:
                 self._seen_tail = shared.end
                 self._stop = self._seen_closed = shared.closed
             return shared.data
-        if self._engine.stopping or self._keep_alive_due:
+        if is_ending or self._keep_alive_due:
             return self._idle_bytes()
         self._waits = self._is_like_others and self._position == self._seen_tail
         return Signal.WAIT
@@ -186,6 +196,15 @@ class EventStream:
         """Calls `on_ready`, because the stream has changed or the server is shutting down."""
         if not self._loading:
             self._on_ready()
+
+    def begin_drain(self, _: Drain) -> bool:
+        """Returns True, because the drain ends each event stream at a time of its own."""
+        return True
+
+    def end_soon(self) -> None:
+        """Ends the body after the next event, because the server drains. The last event is a control event, so the client loses nothing."""
+        self._is_ending, self._waits = True, False
+        self.wake()
 
     def close(self) -> None:
         """Unsubscribes from the stream and cancels the timer. The owner must call this when the response has ended, for whatever reason."""
@@ -283,8 +302,8 @@ class EventStream:
     def _idle_bytes(self) -> bytes:
         """Returns a keep-alive comment, or a last control event if the event stream has reached its maximum age or the server is stopping."""
         self._keep_alive_due = False
-        if self._engine.stopping or self._is_expired():
-            return self._last_bytes()
+        if self._engine.stopping or self._is_ending or self._is_expired():
+            return self._engine.retry() + self._last_bytes()
         return sse.KEEP_ALIVE
 
     def _last_bytes(self) -> bytes:

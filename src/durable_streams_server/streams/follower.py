@@ -11,6 +11,7 @@ from ..protocol.existing import require_visible
 from ..protocol.limits import FOLLOW_PAGE_SIZE
 from ..protocol.results import StreamPage
 from ..protocol.state import StreamState
+from .draining import Drain
 from .engine import Engine, stopping_error
 from .reader import Reader
 from .results import stream_page
@@ -54,6 +55,13 @@ class Follower(AsyncIterator[StreamPage]):
         """Ends the wait for a change of the stream."""
         if self._changed is not None and not self._changed.done():
             self._changed.set_result(None)
+
+    def begin_drain(self, _: Drain) -> bool:
+        """Returns False, because a loop of the program itself lasts until `begin_shutdown`."""
+        return False
+
+    def end_soon(self) -> None:
+        """Does nothing, because a drain never ends a loop of the program itself."""
 
     async def _next(self) -> StreamPage | None:
         """Returns the next page that has data, or None at the end of a closed stream."""

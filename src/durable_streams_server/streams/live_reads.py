@@ -11,6 +11,7 @@ from typing import Protocol
 from ..protocol.state import StreamState
 from .clock import StoreClock
 from .cursors import Cursors
+from .draining import Drain
 from .options import EngineOptions
 from .reader import Reader
 from .tails import Group, Waiter
@@ -25,6 +26,7 @@ class LiveReads(Protocol):
         cursors: the CDN cursors of live responses.
         random: returns a new random number from 0 to 1 on each call.
         reader: reads pages.
+        drain: decides when live reads end while the server drains; None if it does not.
         stopping: whether the server is shutting down, so that live reads must end.
     """
 
@@ -33,7 +35,12 @@ class LiveReads(Protocol):
     cursors: Cursors
     random: Callable[[], float]
     reader: Reader
+    drain: Drain | None
     stopping: bool
+
+    def retry(self) -> bytes:
+        """Returns the field that begins the last event of an event stream, or nothing: how long browsers wait before they reconnect."""
+        ...
 
     def subscribe(self, state: StreamState, waiter: Waiter) -> Group:
         """Wakes a live read at each change of a stream. Returns the group of all live reads of that stream."""

@@ -11,8 +11,8 @@ from durable_streams_server.subscriptions.addresses import WebhookPolicy
     [
         ([], True),
         (["--host", "::1"], True),
-        (["--host", "0.0.0.0"], False),
-        (["--host", "0.0.0.0", "--webhook-allow-loopback"], True),
+        (["--no-auth", "--host", "0.0.0.0"], False),
+        (["--no-auth", "--host", "0.0.0.0", "--webhook-allow-loopback"], True),
         (["--uds", "x"], False),
         (["--no-webhook-allow-loopback"], False),
     ],

@@ -29,6 +29,55 @@ async def test_shutdown_ends_live_reads_cleanly(app: DurableStreamsApp) -> None:
     assert refused.headers["retry-after"] == "1"
 
 
+async def test_live_read_during_shutdown_ends_at_once_without_error(
+    app: DurableStreamsApp,
+) -> None:
+    """A browser's EventSource gives up for good on any status but 200."""
+    app.begin_shutdown()
+    events = await request(app, "GET", f"{A}?offset=-1&live=sse")
+    assert (events.status, events.body.count(b"event: control")) == (200, 2)
+    poll = await request(app, "GET", f"{A}?offset=now&live=long-poll")
+    assert (poll.status, poll.headers["connection"]) == (204, "close")
+    await app.stop()
+    refused = await request(app, "GET", f"{A}?offset=-1&live=sse")
+    assert (refused.status, refused.error["code"]) == (503, "SERVER_STOPPING")
+
+
+async def test_drain_ends_live_reads_and_answers_other_requests(app: DurableStreamsApp) -> None:
+    assert not app.draining
+    events = start_live_read(app, A, "sse", "now")
+    poll = start_live_read(app, A, "long-poll", "now")
+    await events.until(b"upToDate")
+    app.begin_drain(0.05)
+    assert app.draining
+    assert (await request(app, "GET", A)).status == 200
+    await events.finish()
+    assert events.complete
+    answer = await poll.answer()
+    assert (answer.status, answer.headers["connection"]) == (204, "close")
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan")])
+async def test_drain_of_no_length_is_refused(app: DurableStreamsApp, seconds: float) -> None:
+    with pytest.raises(ValueError, match="above 0"):
+        app.begin_drain(seconds)
+    assert not app.draining
+
+
+async def test_application_that_starts_again_does_not_drain(app: DurableStreamsApp) -> None:
+    await app.stop()
+    assert app.draining
+    app.begin()
+    assert not app.draining
+
+
+async def test_http2_response_never_has_a_connection_header(app: DurableStreamsApp) -> None:
+    app.begin_drain(0.01)
+    poll = await request(app, "GET", f"{A}?offset=now&live=long-poll", http_version="2")
+    assert poll.status == 204
+    assert "connection" not in poll.headers
+
+
 async def test_lifespan_events_are_answered(app: DurableStreamsApp) -> None:
     sent: list[str] = []
     messages = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])

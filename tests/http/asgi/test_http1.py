@@ -36,6 +36,50 @@ async def test_connection_without_a_request_is_closed_without_a_response() -> No
     assert client.wire.received == b""
 
 
+async def test_retired_connection_closes_after_its_next_response() -> None:
+    client = AsgiClient(LONG)
+    client.wire.give(request("HEAD"))
+    (first,) = await client.answers("HEAD")
+    assert "connection" not in first.headers
+    client.connection.retire()
+    client.wire.give(request("HEAD"))
+    (second,) = await client.answers("HEAD")
+    assert second.headers["connection"] == "close"
+    assert client.wire.lost
+
+
+async def test_event_stream_ends_its_retired_connection() -> None:
+    client = AsgiClient(LONG)
+    assert not client.connection.has_events
+    client.wire.give(request("GET", f"{A}?offset=-1&live=sse"))
+    await until(lambda: b"event: control" in client.wire.received)
+    assert client.connection.has_events
+    client.connection.retire()
+    client.app.begin_drain(0.01)
+    await until(lambda: client.wire.lost)
+    (answer,) = await client.answers("GET")
+    assert answer.body.count(b"event: control") == 2
+
+
+async def test_keys_of_connections_depend_on_address_and_port() -> None:
+    keys = {AsgiClient(LONG, peer=("127.0.0.1", port)).connection.key for port in (1, 1, 2)}
+    assert len(keys) == 2
+
+
+async def test_only_a_complete_write_without_response_is_writing() -> None:
+    client = AsgiClient(LONG)
+    assert not client.connection.is_writing
+    client.wire.give(post(b"x")[:-1])
+    assert not client.connection.is_writing
+    client.wire.give(b"x")
+    assert client.connection.is_writing
+    await client.answers("POST")
+    assert not client.connection.is_writing
+    client.wire.give(request("GET", f"{A}?offset=now&live=long-poll"))
+    assert not client.connection.is_writing
+    client.connection.transport.abort()
+
+
 async def test_live_read_may_last_longer_than_the_head_timeout() -> None:
     client = AsgiClient(SHORT)
     poll = request("GET", f"{A}?offset=now&live=long-poll")

@@ -44,6 +44,36 @@ async def test_connection_with_an_event_stream_is_not_idle() -> None:
     client.server.transport.abort()
 
 
+async def test_retired_connection_sends_goaway_after_its_event_stream_has_ended() -> None:
+    client = WireClient(Timeouts())
+    assert not client.server.has_events
+    client.ask(f"{A}?offset=-1&live=sse")
+    await client.saw(h2.events.DataReceived)
+    assert client.server.has_events
+    assert not client.server.is_writing
+    client.server.retire()
+    assert not any(isinstance(event, h2.events.ConnectionTerminated) for event in client.seen)
+    client.app.begin_drain(0.01)
+    assert await client.saw(h2.events.StreamEnded)
+    assert await client.saw(h2.events.ConnectionTerminated)
+    assert client.server.key == hash(("127.0.0.1", 1))
+    client.server.transport.abort()
+
+
+async def test_retired_idle_connection_sends_goaway_at_once() -> None:
+    client = WireClient(Timeouts())
+    client.server.retire()
+    assert await client.saw(h2.events.ConnectionTerminated)
+    client.server.transport.abort()
+
+
+async def test_second_shutdown_of_closing_connection_does_nothing() -> None:
+    client = WireClient(Timeouts())
+    client.server.shutdown()
+    client.server.shutdown()
+    await until(lambda: client.wire.lost)
+
+
 async def test_http2_stream_whose_window_stays_closed_is_reset_and_others_continue() -> None:
     client = WireClient(Timeouts(send=0.1))
     client.store.append(A, b"x" * 300_000)

@@ -7,7 +7,7 @@ import pytest
 
 from durable_streams_server import StreamStore
 from durable_streams_server.http.asgi.application import DurableStreamsApp
-from durable_streams_server.http.asgi.waiting import wait_for_reply
+from durable_streams_server.http.asgi.waiting import Wake, key_of, wait_for_reply
 from durable_streams_server.http.replies import Live, Reply
 from durable_streams_server.http.request import Request
 from durable_streams_server.protocol.commands import Read
@@ -23,6 +23,15 @@ A = "/v1/stream/a"
 async def never() -> Any:
     """Waits forever, like a host whose client stays."""
     await asyncio.Event().wait()
+
+
+async def test_wake_sets_its_event_and_has_the_hash_of_its_connection() -> None:
+    wake = Wake(["127.0.0.1", 5])
+    wake()
+    assert wake.event.is_set()
+    assert hash(wake) == hash(Wake(("127.0.0.1", 5))) == key_of(("127.0.0.1", 5), 0)
+    first, second = Wake(None), Wake(None)
+    assert hash(first) != hash(second)  # a Unix socket has no address
 
 
 async def test_long_poll_sends_nothing_before_data_arrives(

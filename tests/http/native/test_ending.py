@@ -14,6 +14,7 @@ from tests.http.socket_driver import (
     post,
     request,
     run_turns,
+    until,
 )
 
 
@@ -165,6 +166,61 @@ async def test_stop_ends_live_reads_cleanly(lane: Lane) -> None:  # TRAPS 36, 48
     assert sse.answers("GET")[0].body.count(b"event: control") == 2
     assert poll.is_ended
     assert sse.is_ended
+
+
+async def test_retired_connection_closes_after_its_next_response(
+    lane: Lane, store: StreamStore
+) -> None:
+    client = Client(lane).send(post(b"1"))
+    assert "connection" not in client.answers("POST")[0].headers
+    client.connection.retire()
+    await run_turns()
+    assert not client.is_ended  # an idle client may already have sent its next request
+    client.send(post(b"2"))
+    (answer,) = client.answers("POST")
+    assert (answer.status, answer.headers["connection"]) == (204, "close")
+    assert client.is_ended
+    assert data_of(store) == b"12"
+
+
+async def test_long_poll_that_a_drain_ends_closes_its_connection(lane: Lane) -> None:
+    client = Client(lane).send(POLL)
+    lane.app.begin_drain(0.01)
+    await until(lambda: bool(client.wire.received))
+    (answer,) = client.answers("GET")
+    assert (answer.status, answer.headers["connection"]) == (204, "close")
+    assert client.is_ended
+
+
+async def test_event_stream_that_a_drain_ends_closes_its_retired_connection(lane: Lane) -> None:
+    client = Client(lane).send(SSE)
+    assert client.connection.has_events
+    client.connection.retire()
+    lane.app.begin_drain(0.01)
+    await until(lambda: client.is_ended)
+    (answer,) = client.answers("GET")
+    assert answer.body.count(b"event: control") == 2
+
+
+async def test_only_a_connection_whose_write_is_not_durable_is_writing(
+    held_lane: Lane, held_store: HeldStore
+) -> None:
+    polls, writes = Client(held_lane).send(POLL), Client(held_lane)
+    assert not writes.connection.is_writing
+    writes.send(post(b"1"))
+    assert writes.connection.is_writing
+    assert not polls.connection.is_writing
+    held_store.release_append()
+    assert not writes.connection.is_writing
+    polls.reset()
+
+
+async def test_connections_have_different_keys_that_stay_the_same(lane: Lane) -> None:
+    first, second = Client(lane), Client(lane)
+    key = first.connection.key
+    assert key != second.connection.key
+    first.send(GET)
+    assert first.connection.key == key
 
 
 async def test_tls_connection_cannot_be_half_closed(held_lane: Lane, held_store: HeldStore) -> None:

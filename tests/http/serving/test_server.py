@@ -1,10 +1,13 @@
 """The server process."""
 
 import asyncio
+import contextlib
+import signal
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
@@ -13,6 +16,8 @@ from durable_streams_server import DurableStreamTestServer, StreamStore, create_
 from durable_streams_server.http.asgi import events
 from durable_streams_server.http.native import lane as lanes
 from durable_streams_server.http.serving.accept_errors import AcceptErrors
+from durable_streams_server.http.serving.addresses import listen_on
+from durable_streams_server.http.serving.command_socket import CommandSocket, ask
 from durable_streams_server.http.serving.listening import listen, url_of
 from durable_streams_server.http.serving.server import HttpLane, Server
 from durable_streams_server.protocol.commands import Append, Command
@@ -135,3 +140,133 @@ async def test_lost_or_stalled_reader_logs_no_traceback_under_uvicorn(
         server.stop()
         await asyncio.wait_for(serving, 5)
     assert [record for record in caplog.records if record.exc_info] == []
+
+
+@contextlib.asynccontextmanager
+async def running(
+    server: Server, host: str = "127.0.0.1"
+) -> AsyncIterator[tuple[asyncio.Task[None], str]]:
+    """Runs a server without signals. Yields its task and its URL, and stops it."""
+    server.install_signals = False
+    listening = listen_on(host, 0)
+    serving = asyncio.create_task(server.serve(listening))
+    try:
+        yield serving, url_of(listening[0])
+    finally:
+        server.stop()
+        await asyncio.wait_for(serving, 5)
+        for each in listening:
+            each.close()
+
+
+@pytest.mark.parametrize("http", ["native", "asgi"])
+async def test_drain_answers_requests_ends_live_reads_and_then_stops(http: HttpLane) -> None:
+    store = StreamStore()
+    store.create("/a", "text/plain")
+    app = create_app(store=store)
+    server = Server(app, http=http)
+    async with running(server) as (serving, url), httpx.AsyncClient(base_url=url) as client:
+        assert (await client.get("/a")).status_code == 200
+        async with client.stream("GET", "/a?offset=-1&live=sse") as events:
+            await until(lambda: len(app.engine.tails) == 1)
+            server.stop(0.3)
+            server.stop(60)  # changes nothing
+            assert app.draining
+            assert not server.should_exit
+            answer = await client.get("/a")
+            assert answer.status_code == 200
+            body = b"".join([piece async for piece in events.aiter_bytes()])
+        assert body.count(b"event: control") == 2
+        await asyncio.wait_for(serving, 5)
+
+
+@pytest.mark.parametrize("http", ["native", "asgi"])
+async def test_drain_retires_idle_connections_at_different_times(http: HttpLane) -> None:
+    store = StreamStore()
+    store.create("/a", "text/plain")
+    server = Server(create_app(store=store), http=http)
+    head = b"HEAD /a HTTP/1.1\r\nHost: h\r\n\r\n"
+    async with running(server) as (_, url):
+        port = int(url.rpartition(":")[2])
+        clients = [await asyncio.open_connection("127.0.0.1", port) for _ in range(40)]
+        server.stop(0.4)
+        await asyncio.sleep(0.2)  # half of the drain
+        heads = []
+        for reader, writer in clients:
+            writer.write(head)
+            heads.append(await reader.readuntil(b"\r\n\r\n"))
+        assert all(each.startswith(b"HTTP/1.1 200") for each in heads)
+        assert 0 < sum(b"connection: close" in each.lower() for each in heads) < 40
+        for _, writer in clients:
+            writer.close()
+
+
+async def test_stop_without_drain_cuts_a_drain_short() -> None:
+    server = Server(create_app())
+    async with running(server) as (serving, url), httpx.AsyncClient() as client:
+        await client.get(url)
+        server.stop(60)
+        server.stop()
+        await asyncio.wait_for(serving, 5)
+
+
+async def test_server_listens_on_several_sockets() -> None:
+    store = StreamStore()
+    store.create("/a", "text/plain")
+    async with running(Server(create_app(store=store)), "localhost") as (_, url):
+        for host in ("127.0.0.1", "[::1]"):
+            async with httpx.AsyncClient() as client:
+                answer = await client.get(url.replace("127.0.0.1", host) + "/a")
+                assert answer.status_code == 200
+
+
+async def test_server_obeys_commands_while_it_runs(tmp_path: Path) -> None:
+    commands = CommandSocket(str(tmp_path), {"name": lambda: Ticket.of("server")})
+    server = Server(create_app(), commands=commands)
+    async with running(server) as (_, url), httpx.AsyncClient() as client:
+        await client.get(url)
+        assert await asyncio.to_thread(ask, str(tmp_path), "name") == "server"
+    with pytest.raises(FileNotFoundError):
+        ask(str(tmp_path), "name")
+
+
+async def test_signal_before_the_start_stops_the_server_right_after_it() -> None:
+    server = Server(create_app())
+    server._handle_stop(signal.SIGTERM)
+    server._handle_hangup()
+    server.install_signals = False
+    with listen("127.0.0.1", 0) as listening:
+        await asyncio.wait_for(server.serve([listening]), 5)
+    assert server.started
+
+
+class Slow(MemoryStore):
+    """A store whose appends take longer than a stalled client has while the server stops."""
+
+    appends = 0
+
+    def execute(self, command: Command, now: int) -> Ticket[Outcome]:
+        done = super().execute(command, now)
+        if not isinstance(command, Append):
+            return done
+        self.appends += 1
+        ticket: Ticket[Outcome] = Ticket()
+        asyncio.get_running_loop().call_later(1, lambda: ticket.resolve(done.result()))
+        return ticket
+
+
+@pytest.mark.parametrize("http", ["native", "asgi"])
+async def test_append_in_flight_is_answered_although_the_server_stops(http: HttpLane) -> None:
+    store = Slow()
+    server = Server(create_app(store=store), http=http)
+    headers = {"content-type": "text/plain"}
+    async with (
+        running(server) as (serving, url),
+        httpx.AsyncClient(base_url=url, headers=headers) as client,
+    ):
+        await client.put("/a")
+        appending = asyncio.create_task(client.post("/a", content=b"x"))
+        await until(lambda: store.appends == 1)
+        server.stop()
+        assert (await appending).status_code == 204
+        await asyncio.wait_for(serving, 5)

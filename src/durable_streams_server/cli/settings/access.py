@@ -57,6 +57,10 @@ class Access(Topic):
         kind=Checked("source", _check_source),
         metavar="tokens:FILE|jwks:FILE|jwks:URL",
     )
+    no_auth: bool = setting(
+        False,
+        "Let everybody who reaches the server do everything. Needed on an address that other machines reach.",
+    )
     jwt_issuer: str | None = setting(
         None,
         "Issuer ('iss') that JSON Web Tokens must have. Needed with 'jwks:'.",

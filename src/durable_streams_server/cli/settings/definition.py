@@ -97,8 +97,9 @@ class Setting(EnvironmentOption):
         is_choice = typing.get_origin(shape) is Literal
         kind = click.Choice(typing.get_args(shape)) if is_choice else spec.kind
         is_switch = shape is bool
+        has_opposite = is_switch and not self.key.startswith("no-")
         super().__init__(
-            [f"--{self.key}/--no-{self.key}" if is_switch else f"--{self.key}", name],
+            [f"--{self.key}/--no-{self.key}" if has_opposite else f"--{self.key}", name],
             type=None if is_switch else kind or _CLICK_TYPES[str if is_list else shape],
             is_flag=is_switch or None,
             multiple=is_list,

@@ -16,7 +16,11 @@ from .sources import Sources
 class Listening(Topic):
     """The address on which the server listens, and TLS."""
 
-    host: str = setting("127.0.0.1", "Address to listen on.", kind=HOST)
+    host: str = setting(
+        "127.0.0.1",
+        "Address to listen on. 'localhost' is 127.0.0.1 and ::1, and :: is every address of IPv6 and IPv4.",
+        kind=HOST,
+    )
     port: int = setting(
         DEFAULT_PORT, "Port to listen on; 0 picks a free one.", kind=click.IntRange(0, 65535)
     )

@@ -7,6 +7,7 @@ from typing import Final
 import click
 
 from ...http.gate.access_control import AccessControl
+from ...http.serving.addresses import exposure_error
 from ...http.serving.listening import is_loopback
 from ...protocol.units import MIB
 from ...storage.files.wal_sizes import DEFAULT_SIZE, size_for
@@ -18,7 +19,7 @@ from .definition import Setting, Topic, options_of
 from .limits import Limits
 from .listening import Listening
 from .observing import Observing
-from .process import Process
+from .process import DEFAULT_DRAIN, Process
 from .reads import Reads
 from .sources import Sources
 from .streams import Streams
@@ -59,6 +60,15 @@ class Settings(
         """
         for topic in TOPICS.values():
             topic.check(self, sources)
+        exposure = exposure_error(
+            self.host,
+            sources.label("host"),
+            is_unix=self.uds is not None,
+            is_protected=bool(self.auth),
+            is_open=self.no_auth,
+        )
+        if exposure is not None:
+            raise click.UsageError(exposure)
         needed = self._wal_size_needed()
         if self.wal_size is not None and self.wal_size < needed:
             raise click.UsageError(
@@ -83,6 +93,12 @@ class Settings(
         is_for_machine = self.uds is None and is_loopback(self.host) and not self.auth
         hosts = self.allowed_host if self.allowed_host or is_for_machine else None
         return AccessControl(self.authenticator(), self.auth_cookie, hosts)
+
+    def drain_seconds(self) -> float:
+        """Returns the seconds of a drain. By default, streams in memory have none, because they end with the server anyway."""
+        if self.drain is not None:
+            return self.drain
+        return 0.0 if self.memory else DEFAULT_DRAIN
 
     def webhook_policy(self) -> WebhookPolicy:
         """Returns where webhooks may go.

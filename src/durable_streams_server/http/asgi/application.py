@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import threading
 from collections.abc import Callable
 from typing import Final
 
 from ...errors import RequestTimeout, StoreForked
-from ...protocol.arguments import require
+from ...protocol.arguments import NUMBER, require
 from ...protocol.hosts import check_host
 from ...protocol.names import HOST
+from ...protocol.render import Response
 from ...storage.files.store import FileStore
 from ...storage.files.workers import is_worker
 from ...storage.ticket import Abandoned, Ticket
@@ -46,11 +48,10 @@ from ..stopping import StopSignals
 from .events import FAREWELL_GRACE, send_events
 from .receiving import BodyReceiver, ClientGone, Receive, Scope, check_version, request_of
 from .sending import Send, send_response
-from .waiting import wait_for_reply
+from .waiting import Wake, wait_for_reply
 
-#: An `asyncio.Event` that the handler gets with requests that an event stream cannot answer, so that they need no `asyncio.Event` of their
-#: own.
-_UNUSED_EVENT: Final = asyncio.Event()
+#: What the handler gets with requests that an event stream cannot answer, so that they need no `Wake` of their own.
+_UNUSED_WAKE: Final = Wake(None)
 
 
 class DurableStreamsApp:
@@ -104,6 +105,7 @@ class DurableStreamsApp:
         self._options = options
         self._loop: asyncio.AbstractEventLoop | None = None  # the loop it was last started on
         self._has_stopped = False
+        self.draining = False
         self._moving = threading.Lock()  # held while the application starts on a loop
         self._assemble()
         self._may_have_siblings = is_worker() and not isinstance(self.engine.store, FileStore)
@@ -180,8 +182,27 @@ class DurableStreamsApp:
     def draining(self, draining: bool) -> None:
         self.facts.is_draining = draining
 
+    def begin_drain(self, seconds: float) -> None:
+        """Begins to end live reads properly, spread over some seconds, so that their clients do not all reconnect at once.
+
+        All other requests are still answered. Must be called on the event loop, `seconds` before `begin_shutdown`.
+
+        Args:
+            seconds: How long the drain lasts, above 0.
+
+        Raises:
+            TypeError: `seconds` is not a number.
+            ValueError: `seconds` is not above 0, or is not finite.
+        """
+        require(NUMBER, seconds=seconds)
+        if not 0 < seconds < math.inf:
+            raise ValueError("seconds must be above 0")
+        self.draining = True
+        self.engine.begin_drain(seconds)
+
     def begin_shutdown(self) -> None:
         """Ends live reads properly and refuses new requests with 503. May be called more than once."""
+        self.draining = True
         self.service.begin_shutdown()
         self.engine.begin_shutdown()
         self.handler.begin_shutdown()
@@ -249,7 +270,7 @@ class DurableStreamsApp:
         self._lag.start(loop)
         if self._authenticator is not None:
             self._authenticator.start()
-        self._loop, self._has_stopped = loop, False
+        self._loop, self._has_stopped, self.draining = loop, False, False
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         """Starts and stops the application when the host server sends the lifespan events."""
@@ -292,13 +313,13 @@ class DurableStreamsApp:
                 await self._refuse_head(request, error, scope, send, report)
                 return
             # Only a GET can be answered with an event stream, and an event costs 0.5 us per request.
-            ready = asyncio.Event() if request.method == "GET" else _UNUSED_EVENT
+            wake = Wake(client) if request.method == "GET" else _UNUSED_WAKE
             turns = self.engine.turns
             if not turns.admits(request.is_cheap):
                 await turns.wait_turn(Line.READS if request.is_cheap else Line.URGENT)
                 waits.queue_wait = observer.clock() - since
             observer.received += len(request.body)
-            answer = self.handler.handle(request, ready.set, peer)
+            answer = self.handler.handle(request, wake, peer)
             request.body = b""
             if isinstance(answer, Ticket) and not answer.done and request.method == "GET":
                 self._watch_signals()
@@ -323,8 +344,9 @@ class DurableStreamsApp:
             self._watch_signals()
             reply.head.headers += headers_to_send(request, reply.head)
             live = observer.live_began(request, reply.head.status, since, peer)
-            await self._send_events(reply, live, ready, receive, send)
+            await self._send_events(reply, live, wake.event, receive, send)
         elif reply is not None:
+            _close_after_last(reply, scope)
             size = await send_response(request, reply, send, self.outgoing, turns)
             observer.finished(request, reply.status, since, size, peer, waits)
 
@@ -343,8 +365,8 @@ class DurableStreamsApp:
     ) -> None:
         """Refuses a request before it is whole, and reports the response."""
         refusal = self.handler.refuse(request, error)
-        if isinstance(error, RequestTimeout) and scope.get("http_version", "1.1") < "2":
-            refusal.headers.append((b"connection", b"close"))  # RFC 9110, 15.5.9
+        refusal.is_last |= isinstance(error, RequestTimeout)  # RFC 9110, 15.5.9
+        _close_after_last(refusal, scope)
         size = await send_response(request, refusal, send, self.outgoing, self.engine.turns)
         report(request, refusal.status, size=size)
 
@@ -408,3 +430,9 @@ class DurableStreamsApp:
             return False
         self.observer.finished(request, refusal.status, since, size, peer)
         return True
+
+
+def _close_after_last(response: Response, scope: Scope) -> None:
+    """Asks for the end of the connection after its last response, unless the client speaks HTTP/2, which has no such header."""
+    if response.is_last and scope.get("http_version", "1.1") < "2":
+        response.headers.append((b"connection", b"close"))

@@ -19,10 +19,11 @@ from .. import wire
 from ..limits.admission import HOLD, Admission, handle_of
 from ..limits.timeouts import Timeouts
 from ..limits.unsent import UnsentTimer
-from ..request import NO_REQUEST
+from ..request import NO_REQUEST, SAFE_METHODS
 from ..request_target import split_target
 from .application import DurableStreamsApp
 from .forwarded import describe_client
+from .waiting import key_of
 
 #: Bytes that may wait in the write buffer of a socket before the writer must wait.
 _UNSENT: Final = 16 * KIB
@@ -57,6 +58,7 @@ class Http1Connection(HttpToolsProtocol):
         "_handler",
         "_is_half_closed",
         "_is_held",
+        "_is_retired",
         "_is_trusted",
         "_late_scope",
         "_observer",
@@ -78,6 +80,7 @@ class Http1Connection(HttpToolsProtocol):
         self._answering: RequestResponseCycle | None = None  # the latest request that was started
         self._is_half_closed = False  # whether the client sends no more but still reads
         self._is_held = False  # whether the connection is refused and will be answered later
+        self._is_retired = False  # whether the connection ends after its next response
         self._is_trusted = False  # whether the peer is a proxy whose headers are believed
         self._unsent = UnsentTimer(timeouts.send)
         self._timer: asyncio.TimerHandle | None = None  # limits the time until a head is complete
@@ -160,7 +163,30 @@ class Http1Connection(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Runs the application for a request, and remembers the request for `eof_received`."""
         self._answering = cycle
+        if self._is_retired:
+            _close_after(cycle)
         super()._start_asgi_task(cycle, app)
+
+    @property
+    def key(self) -> int:
+        """The key of the connection, which decides when a drain ends it."""
+        return key_of(self.client, self)
+
+    @property
+    def has_events(self) -> bool:
+        """Whether the connection has an event stream."""
+        return self._is_answering and b"live=sse" in self.cycle.scope["query_string"]
+
+    def retire(self) -> None:
+        """Closes the connection after its next response, so that the client's next request may reach another server."""
+        self._is_retired = True
+        if self._is_answering:
+            _close_after(self.cycle)
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether a write waits until it is durable."""
+        return self._is_answering and is_writing(self.cycle)
 
     def pause_writing(self) -> None:
         """Starts the timer for unsent bytes, because the write buffer is full."""
@@ -226,6 +252,19 @@ class Http1Connection(HttpToolsProtocol):
 def _is_finite(cycle: RequestResponseCycle) -> bool:
     """Returns whether a request is complete and is not a live read."""
     return not cycle.more_body and b"live=" not in cycle.scope["query_string"]
+
+
+def is_writing(cycle: Any) -> bool:
+    """Returns whether uvicorn's object for a request is that of a complete write without a response."""
+    is_received = not cycle.more_body and not cycle.response_started
+    return is_received and cycle.scope["method"] not in SAFE_METHODS
+
+
+def _close_after(cycle: RequestResponseCycle) -> None:
+    """Ends the connection after the response to a request, and says so in the response if it has not begun."""
+    if cycle.keep_alive:
+        cycle.keep_alive = False
+        cycle.default_headers = [*cycle.default_headers, (b"connection", b"close")]
 
 
 def _with_authority(name: bytes, value: bytes, authority: bytes) -> Header:

@@ -33,8 +33,10 @@ from ..native.lane import Lane
 from ..request import NO_REQUEST
 from .application import DurableStreamsApp
 from .forwarded import describe_client
+from .http1 import is_writing
 from .receiving import Receive, Scope
 from .sending import Message, Send, start_message
+from .waiting import key_of
 
 #: Bytes that may wait in the write buffer of a socket before the server stops reading from it.
 _UNSENT: Final = 16 * KIB
@@ -105,6 +107,7 @@ class Http2Connection(ZttpH2Protocol):
         self._unsent = UnsentTimer(timeouts.send)
         self._heard_at = self.loop.time()
         self._opened = 0  # streams so far
+        self._is_retired = False  # whether to send a GOAWAY as soon as no stream runs
         self._is_leaving = False  # whether the first GOAWAY has been sent
         self._is_left = False  # whether the second GOAWAY has been sent, so new streams are refused
 
@@ -169,6 +172,38 @@ class Http2Connection(ZttpH2Protocol):
         self._unsent.stop()
         super().resume_writing()
 
+    # -- stop of the server --------------------------------------------------
+
+    @property
+    def key(self) -> int:
+        """The key of the connection, which decides when a drain ends it."""
+        return key_of(self.client, self)
+
+    @property
+    def has_events(self) -> bool:
+        """Whether a stream of the connection is an event stream."""
+        cycles = self.cycles.values()
+        return any(b"live=sse" in cycle.scope["query_string"] for cycle in cycles)
+
+    def shutdown(self) -> None:
+        """Closes the connection once no stream runs on it, because the server stops."""
+        if not self.transport.is_closing():
+            super().shutdown()
+
+    def retire(self) -> None:
+        """Asks the client to use another connection for further requests, as soon as no stream runs on this one.
+
+        Some clients fail requests that are in flight when the GOAWAY arrives.
+        """
+        self._is_retired = True
+        if not self.cycles:
+            self._leave()
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether a write waits until it is durable."""
+        return any(map(is_writing, self.cycles.values()))
+
     # -- requests -----------------------------------------------------------
 
     def handle_request(self, event: zttp.Request) -> None:
@@ -196,6 +231,8 @@ class Http2Connection(ZttpH2Protocol):
 
     def on_stream_closed(self) -> None:
         """Handles the end of a stream. After many streams, starts to close the connection once no stream runs on it."""
+        if self._is_retired and not self.cycles:
+            self._leave()
         if self._opened < _MANY or self.shutdown_requested:
             super().on_stream_closed()
             return

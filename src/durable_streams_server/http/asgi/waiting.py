@@ -4,11 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Iterable
 
 from ...storage.ticket import Abandoned, Cancelled, Ticket
 from ..replies import Live, Reply
 from ..request import Request
 from .receiving import Receive
+
+
+class Wake:
+    """What the handler calls to wake the task of a GET request. Its hash is the key of the connection.
+
+    Args:
+        client: the client's address and port, from the ASGI scope.
+
+    Attributes:
+        event: what the task waits for.
+    """
+
+    __slots__ = ("_client", "event")
+
+    def __init__(self, client: Iterable[object] | None) -> None:
+        self.event = asyncio.Event()
+        self._client = client
+
+    def __call__(self) -> None:
+        self.event.set()
+
+    def __hash__(self) -> int:
+        return key_of(self._client, self.event)
+
+
+def key_of(client: Iterable[object] | None, otherwise: object) -> int:
+    """Returns the key of a connection, which is the same for all its requests.
+
+    Args:
+        client: the client's address and port, or None if the host does not tell them.
+        otherwise: an object whose identity is the key then.
+    """
+    return id(otherwise) if client is None else hash(tuple(client))
 
 
 async def wait_for_reply(request: Request, ticket: Ticket[Reply], receive: Receive) -> Reply | None:

@@ -51,7 +51,7 @@ class Answering(Ending):
         if transport.is_closing():  # the request was answered, although nobody reads the response
             lane.observer.finished(request, response.status, pending.since, 0, self._peer, pending)
             return
-        keep_alive = self._may_continue(pending)
+        keep_alive = self._may_continue(pending) and not response.is_last
         framing = lane.date if keep_alive else lane.date + wire.CLOSE
         if request.id or response.status >= _ERROR or X_REQUEST_ID in request.headers:
             framing += line_to_send(request, response)  # the condition inlines `may_need_id`

@@ -21,7 +21,7 @@ from ..limits.admission import HOLD, handle_of
 from ..limits.shares import address_of_peer
 from ..observing.observer import LiveRead
 from ..replies import Reply
-from ..request import Request
+from ..request import SAFE_METHODS, Request
 from ..request_ids import named
 from .answering import MAX_UNSENT, Answering
 from .lane import Lane
@@ -222,6 +222,30 @@ class Connection(Receiving, Answering):
             self._continue()
 
     # -- events of the server -----------------------------------------------
+
+    @property
+    def key(self) -> int:
+        """The key of the connection, which decides when a drain ends it."""
+        return hash(self._on_events_ready)
+
+    @property
+    def has_events(self) -> bool:
+        """Whether the connection has an event stream."""
+        return self._events is not None
+
+    def retire(self) -> None:
+        """Closes the connection after its next response, so that the client's next request may reach another server."""
+        self._keep_alive = False
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether a write waits until it is durable."""
+        pending = self._answering
+        return (
+            pending is not None
+            and self._ticket is not None
+            and pending.request.method not in SAFE_METHODS
+        )
 
     @_event
     def shutdown(self) -> None:

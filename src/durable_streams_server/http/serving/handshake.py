@@ -34,6 +34,9 @@ class TlsListener:
         connect: returns a protocol for one HTTP connection.
         admission: decides on new handshakes.
         connections: the server's set of open HTTP connections.
+
+    Attributes:
+        context: the certificate and the settings of TLS for new connections. They may be replaced at any time.
     """
 
     def __init__(
@@ -45,7 +48,7 @@ class TlsListener:
         connections: set[Any],
     ) -> None:
         self._listening = listening
-        self._context = context
+        self.context = context
         self._connect = connect
         self._admission = admission
         self._connections = connections
@@ -105,7 +108,7 @@ class TlsListener:
             await asyncio.get_running_loop().connect_accepted_socket(
                 self._connect,
                 client,
-                ssl=self._context,
+                ssl=self.context,
                 ssl_handshake_timeout=_HANDSHAKE,
             )
         except OSError:

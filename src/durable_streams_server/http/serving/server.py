@@ -1,4 +1,8 @@
-"""Runs uvicorn's server, and begins to drain connections the moment a stop is requested."""
+"""Runs uvicorn's server. On a signal, it drains, then ends all connections, and stops.
+
+A drain lasts some seconds. In this time the server answers every request, says that it is not ready, and ends its live reads one after
+the other (`streams/draining.py`). The listening sockets stay open, because a load balancer needs some seconds to notice.
+"""
 
 import asyncio
 import contextlib
@@ -6,17 +10,12 @@ import os
 import signal
 import socket
 import ssl
-import threading
 from collections.abc import Callable, Iterator
-from types import FrameType
 from typing import Any, Final, Literal
 
 import uvicorn
 
-from ...log import log as _log
-from ...protocol.signing import Key
 from ...storage.files.store import FileStore
-from ...storage.ticket import Abandoned, Ticket
 from ..asgi import http1
 from ..asgi.application import DurableStreamsApp
 from ..limits.admission import Admission
@@ -25,14 +24,19 @@ from ..native.connection import connection_factory
 from ..native.lane import Lane
 from . import alpn
 from .accept_errors import AcceptErrors
+from .command_socket import CommandSocket
+from .finishing import Finish, cut
 from .handshake import TlsListener
 from .listening import BACKLOG
+from .reloading import Reloaders
+from .signals import Signals
 
 _KEEP_ALIVE: Final = 75  # seconds, longer than load balancers keep idle connections (TRAPS 52)
-_DRAIN: Final = (
-    0.4  # seconds, after which only stalled clients are left, because live reads end at once
-)
-_GIVE_UP: Final = 1  # seconds that uvicorn waits for other work, such as a TLS handshake
+#: Seconds in which idle clients may still send a request after the server has begun to stop. Few round trips take longer.
+_LAST_REQUESTS: Final = 0.3
+_POLL: Final = 0.02  # seconds between two checks of whether all connections have ended
+#: Seconds that uvicorn waits for the connections to end. `Finish` aborts them a little earlier.
+_GIVE_UP: Final = 2
 
 #: Whether the event loop accepts TLS connections itself. Windows' loop has no `add_reader`, which `TlsListener` needs.
 _LOOP_ACCEPTS: Final = os.name == "nt"
@@ -51,6 +55,12 @@ class Server(uvicorn.Server):
             An application with a guard is always served through ASGI.
         tls: the certificate and the settings of TLS, from `tls_context`. None serves plain HTTP.
         admission: decides on new connections. The default limits them by the file handles of the process.
+        drain: seconds between SIGTERM and the end of the server. SIGINT comes from a person who waits, so it ends the server at once.
+        commands: the socket on which the server obeys commands, or None.
+
+    Attributes:
+        signals: handles the signals of the process. A program may enter this context earlier than the server does, and leave it later.
+        reloaders: what the server reads again on SIGHUP.
     """
 
     def __init__(
@@ -61,6 +71,8 @@ class Server(uvicorn.Server):
         http: HttpLane = "native",
         tls: ssl.SSLContext | None = None,
         admission: Admission | None = None,
+        drain: float = 0.0,
+        commands: CommandSocket | None = None,
     ) -> None:
         timeouts = Timeouts(idle=_KEEP_ALIVE, body=app.body_timeout)
         admission = admission or Admission(on_files=isinstance(app.engine.store, FileStore))
@@ -102,6 +114,11 @@ class Server(uvicorn.Server):
         self._listeners: list[TlsListener] = []
         self._on_started = on_started
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._drain = drain
+        self._commands = commands
+        self._end_of_drain: asyncio.TimerHandle | None = None
+        self.signals = Signals(self._handle_stop, self._handle_hangup)
+        self.reloaders = Reloaders()
         self._has_terminal = _has_terminal()
         self.install_signals = True  # set to False inside a host program
 
@@ -111,9 +128,8 @@ class Server(uvicorn.Server):
         if not self.install_signals:
             yield
             return
-        with super().capture_signals(), self._capture_hangup():
+        with self.signals:
             yield
-            self._captured_signals.clear()  # so that uvicorn does not raise them again, and a clean stop exits with 0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begins to accept connections."""
@@ -128,14 +144,38 @@ class Server(uvicorn.Server):
         else:
             await super().startup([])
             self._listeners = [self._listen(each, self._tls) for each in sockets]
+        if self._commands is not None:
+            await self._commands.begin()
         if self.started:
             self._on_started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stops accepting connections, and lets requests finish."""
+        if self._commands is not None:
+            self._commands.stop()
+        for server in self.servers:
+            server.close()
         for listener in self._listeners:
             listener.stop()
+        if self.install_signals:
+            await self._answer_last_requests()
         await super().shutdown(sockets)
+
+    async def _answer_last_requests(self) -> None:
+        """Waits for requests that clients have sent before they could know of the stop. The response to each ends its connection.
+
+        If the server closed idle connections at once, such a client could not tell whether its request was executed.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _LAST_REQUESTS
+        connections = self.server_state.connections
+        while connections and loop.time() < until:  # noqa: ASYNC110  # uvicorn's set tells nobody of its changes
+            await asyncio.sleep(_POLL)
+
+    def use_tls(self, tls: ssl.SSLContext) -> None:
+        """Uses another certificate for new connections. Open connections keep theirs."""
+        for listener in self._listeners:
+            listener.context = tls
 
     def _listen(self, listening: socket.socket, tls: ssl.SSLContext) -> TlsListener:
         """Begins to accept TLS connections on a listening socket, and returns their listener."""
@@ -155,70 +195,66 @@ class Server(uvicorn.Server):
         listener.begin()
         return listener
 
-    def stop(self) -> None:
-        """Begins to stop, so that `serve` returns soon. Must be called on the event loop."""
+    def stop(self, drain: float = 0.0) -> None:
+        """Begins to stop, so that `serve` returns soon after a drain. Must be called on the event loop.
+
+        Args:
+            drain: seconds in which the server still answers requests, and ends its live reads one after the other.
+        """
+        if self.should_exit:
+            return
+        if drain <= 0:
+            self._stop_now()
+        elif self._end_of_drain is None:
+            self._app.begin_drain(drain)
+            self._retire_connections()
+            self._end_of_drain = asyncio.get_running_loop().call_later(drain, self._stop_now)
+
+    def _retire_connections(self) -> None:
+        """Ends each connection at some time of the drain after its next response, so that its client may reach another server."""
+        drain, loop = self._app.engine.drain, asyncio.get_running_loop()
+        for connection in tuple(self.server_state.connections):
+            each: Any = connection  # uvicorn's type of its set lists only its own classes
+            if each.has_events or drain is None:
+                each.retire()  # the event stream is its next response
+            else:
+                loop.call_later(drain.time_of(each.key), each.retire)
+
+    def _stop_now(self) -> None:
+        """Refuses further requests, ends all live reads, and makes uvicorn stop within a tenth of a second."""
+        if self._end_of_drain is not None:
+            self._end_of_drain.cancel()
         self._app.begin_shutdown()
         self.should_exit = True
-        asyncio.get_running_loop().call_later(_DRAIN, self._cut_stragglers)
+        tails = self._app.engine.tails
+        Finish(self.server_state.connections, lambda: len(tails))
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Handles SIGINT and SIGTERM. The first one begins a drain, and a second SIGINT ends the server at once."""
-        if self._loop is not None and not self.should_exit:
-            self._loop.call_soon_threadsafe(
-                self.stop
-            )  # because a signal handler may interrupt any line of Python
-        super().handle_exit(sig, frame)
-
-    @contextlib.contextmanager
-    def _capture_hangup(self) -> Iterator[None]:
-        """Handles SIGHUP while the server runs, on platforms that have this signal."""
-        if (
-            not hasattr(signal, "SIGHUP")
-            or threading.current_thread() is not threading.main_thread()
-        ):
-            yield
+    def _handle_stop(self, number: int) -> None:
+        """Handles the first signal to stop. If the event loop does not run yet, the server stops right after its start."""
+        if self._loop is None:
+            self.should_exit = True
             return
-        before = signal.signal(signal.SIGHUP, self._handle_hangup)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGHUP, before)
+        drain = self._drain if number == signal.SIGTERM else 0.0
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so the server has stopped
+            self._loop.call_soon_threadsafe(self.stop, drain)
 
-    def _handle_hangup(self, *_: object) -> None:
+    def _handle_hangup(self) -> None:
         """Schedules the reaction to a SIGHUP on the event loop."""
         if self._loop is not None and not self.should_exit:
-            self._loop.call_soon_threadsafe(self._on_hangup)
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._on_hangup)
 
     def _on_hangup(self) -> None:
-        """Rotates the signing keys, or stops the server if its terminal is gone."""
+        """Reloads what can be reloaded, or stops the server if its terminal is gone."""
         if self._has_terminal and not _has_terminal():
             self.stop()
-        elif self._app.engine.failure is None:
-            self._app.service.credentials.rotate().add_callback(_log_rotation)
+        else:
+            self.reloaders.run()
 
     def _store_failed(self, _: BaseException) -> None:
         """Aborts every connection and stops the server, because nobody can know the outcome of the requests in flight."""
         self.should_exit = True
-        self._cut_stragglers()
-
-    def _cut_stragglers(self) -> None:
-        """Aborts the connections that are left, because a stopping server never waits for slow clients."""
-        for connection in tuple(self.server_state.connections):
-            transport = getattr(connection, "transport", None)
-            if transport is not None:
-                transport.abort()
-
-
-def _log_rotation(rotated: Ticket[tuple[Key, ...]]) -> None:
-    """Logs the outcome of a key rotation, at a level that is shown by default, because an operator asked for the rotation."""
-    try:
-        kid = rotated.result()[0].kid
-    except Abandoned:
-        return  # the store has stopped and logs that itself
-    except Exception as error:
-        _log.error("the keys could not be rotated: %s", error)
-    else:
-        _log.warning("the keys are rotated: %s signs from now on", kid)
+        cut(self.server_state.connections)
 
 
 def _has_terminal() -> bool:

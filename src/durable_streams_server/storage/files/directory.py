@@ -16,6 +16,8 @@ _FORMAT_FILE: Final = "FORMAT"
 #: Takes the place of FORMAT while a repair rebuilds the catalog.
 UNFINISHED: Final = "FORMAT.repair"
 QUARANTINE: Final = "quarantine"
+#: The Unix socket on which a running server obeys commands. It is no part of the store.
+COMMANDS: Final = "commands.sock"
 _NEW_FORMAT_FILE: Final = _FORMAT_FILE + ".new"
 FORMAT_FILES: Final = (_FORMAT_FILE, UNFINISHED, _NEW_FORMAT_FILE)
 _FORMAT_TEXT: Final = b"durable-streams-server data, format %d\n"
@@ -108,7 +110,7 @@ def _refuse_others(disk: Disk, name: str) -> None:
     others = [
         entry
         for entry in disk.names("")
-        if entry not in (LOCK, "lost+found", BALLAST, _NEW_FORMAT_FILE)
+        if entry not in (LOCK, "lost+found", BALLAST, COMMANDS, _NEW_FORMAT_FILE)
     ]
     if UNFINISHED in others:
         raise DirectoryRefused(f"{name} was left in a repair: run check --repair again")

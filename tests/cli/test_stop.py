@@ -1,0 +1,148 @@
+"""How `serve` stops under thousands of live reads and steady appends: readers end cleanly and spread, and nothing acknowledged is lost."""
+
+import asyncio
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.crowd import Reader, Writer, begin_crowd, stop_crowd
+from tests.process import ServerProcess, launch, serve
+
+READERS = 2000
+INTERVAL = 0.4  # seconds between two appends
+
+
+def port_of(server: ServerProcess) -> int:
+    return int(server.url.rpartition(":")[2])
+
+
+async def exit_code(server: ServerProcess) -> int:
+    return await asyncio.to_thread(server.process.wait, 20)
+
+
+async def check_resumed(directory: Path, readers: list[Reader], writer: Writer) -> None:
+    """Starts the server again, appends to the stream, and checks that each reader gets exactly the bytes that it has not received yet."""
+    with serve("--data-dir", str(directory)) as server:
+        port = port_of(server)
+        if writer.is_in_doubt:
+            assert await writer.append(port)  # the server recognises it if it has it already
+        assert await writer.append(port)
+        for begin in range(0, len(readers), 100):
+            some = readers[begin : begin + 100]
+            await asyncio.gather(*(reader.catch_up(port) for reader in some))
+        assert {bytes(reader.text) for reader in readers} == {writer.text}
+        writer.close()
+
+
+def per_second(readers: list[Reader], began: float) -> list[int]:
+    """Returns the number of live reads that ended in each second of a drain, of the second with the most first."""
+    counts = Counter(int((reader.ended_at or 0.0) - began) for reader in readers)
+    return sorted(counts.values(), reverse=True)
+
+
+@pytest.mark.parametrize("lane", ["native", "asgi"])
+async def test_drain_spreads_clean_ends_evenly_and_answers_appends_meanwhile(
+    lane: str, tmp_path: Path
+) -> None:
+    flags = ("--data-dir", str(tmp_path), "--http", lane, "--drain", "10")
+    with launch(*flags) as server:
+        port, writer = port_of(server), Writer()
+        await writer.create(port)
+        readers, tasks = await begin_crowd(port, READERS if lane == "native" else READERS // 4)
+        appending = asyncio.create_task(writer.append_steadily(port, INTERVAL))
+        await asyncio.sleep(1)  # appends begin to flow
+        before, began = writer.acknowledged, time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        assert await exit_code(server) == 0
+        took = time.monotonic() - began
+        await asyncio.wait_for(asyncio.gather(appending, *tasks), 5)
+    assert 10 <= took < 13
+    assert writer.acknowledged - before > 5
+    assert [reader.problem for reader in readers if reader.problem] == []
+    ends = per_second(readers, began)
+    assert ends[0] <= len(readers) / 5, ends
+    await check_resumed(tmp_path, readers, writer)
+
+
+@pytest.mark.parametrize("lane", ["native", "asgi"])
+async def test_stop_without_drain_ends_thousands_of_live_reads_cleanly_within_three_seconds(
+    lane: str, tmp_path: Path
+) -> None:
+    flags = ("--data-dir", str(tmp_path), "--http", lane, "--drain", "0")
+    with launch(*flags) as server:
+        port, writer = port_of(server), Writer()
+        await writer.create(port)
+        readers, tasks = await begin_crowd(port, READERS)
+        appending = asyncio.create_task(writer.append_steadily(port, INTERVAL))
+        await asyncio.sleep(1)  # appends begin to flow
+        began = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        assert await exit_code(server) == 0
+        took = time.monotonic() - began
+        await asyncio.wait_for(asyncio.gather(appending, *tasks), 5)
+    assert took < 3
+    assert [reader.problem for reader in readers if reader.problem] == []
+    await check_resumed(tmp_path, readers, writer)
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+async def test_second_signal_ends_the_server_at_once_and_loses_nothing_acknowledged(
+    second: signal.Signals, tmp_path: Path
+) -> None:
+    flags = ("--data-dir", str(tmp_path), "--drain", "60")
+    with launch(*flags) as server:
+        port, writer = port_of(server), Writer()
+        await writer.create(port)
+        readers, tasks = await begin_crowd(port, 200)
+        appending = asyncio.create_task(writer.append_steadily(port, 0.001))
+        await asyncio.sleep(0.5)
+        server.process.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0.3)  # the drain runs
+        assert server.process.poll() is None
+        began = time.monotonic()
+        server.process.send_signal(second)
+        assert await exit_code(server) == 128 + second
+        assert time.monotonic() - began < 1
+        await asyncio.wait_for(appending, 5)
+        await asyncio.wait_for(asyncio.gather(*tasks), 5)
+    assert writer.acknowledged > 5
+    await check_resumed(tmp_path, readers, writer)
+
+
+async def test_draining_server_answers_new_clients_until_the_end() -> None:
+    with launch("--memory", "--drain", "1.5") as server:
+        port, writer = port_of(server), Writer()
+        await writer.create(port)
+        readers, tasks = await begin_crowd(port, 10)
+        began = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(asyncio.gather(*tasks), 3)
+        assert await writer.append(port)
+        later, their_tasks = await begin_crowd(port, 2)  # live reads that begin during the drain
+        await asyncio.wait_for(asyncio.gather(*their_tasks), 3)
+        assert await exit_code(server) == 0
+        assert 1.5 <= time.monotonic() - began < 3
+        writer.close()
+        await stop_crowd([*tasks, *their_tasks])
+    assert [reader.problem for reader in [*readers, *later] if reader.problem] == []
+    assert {bytes(reader.text) for reader in later} == {b"0,1,"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "number"),
+    [((), signal.SIGTERM), (("--drain", "20"), signal.SIGINT)],
+    ids=["memory", "ctrl-c"],
+)
+def test_stop_of_streams_in_memory_or_by_ctrl_c_has_no_drain(
+    flags: tuple[str, ...], number: signal.Signals
+) -> None:
+    with launch("--memory", *flags) as server:
+        assert httpx.get(server.url + "/v1/stream/a").status_code == 404
+        began = time.monotonic()
+        server.process.send_signal(number)
+        assert server.process.wait(10) == 0
+        assert time.monotonic() - began < 1
