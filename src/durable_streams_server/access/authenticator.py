@@ -10,8 +10,10 @@ secret, so it appears in no log, no message and no exception of this folder.
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from types import NoneType
 
 from ..errors import Unavailable
+from ..protocol.arguments import OPTIONAL_TEXT, require, require_callable
 from ..protocol.permissions import Claims
 from ..storage.ticket import Ticket
 from . import token_file
@@ -61,6 +63,10 @@ class Authenticator:
         rules: JwtRules | None = None,
         open_keys: OpenKeys = open_keys,
     ) -> None:
+        require((Path, NoneType), tokens=tokens)
+        require(OPTIONAL_TEXT, keys=keys)
+        require((JwtRules, NoneType), rules=rules)
+        require_callable(open_keys=open_keys)
         if tokens is None and keys is None:
             raise ValueError("access control needs a file of tokens or the keys of a provider")
         if (keys is None) != (rules is None):

@@ -1,8 +1,11 @@
 """What the operator demands of JSON Web Tokens. Separate from their verification, because settings need no cryptography."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
+
+from ..protocol.arguments import require, require_each
 
 #: The algorithms that an operator may allow. All of them are asymmetric: with HMAC, everybody who can verify a token could also issue one.
 ALGORITHMS: Final = (
@@ -37,15 +40,19 @@ class JwtRules(msgspec.Struct, frozen=True):
 
     issuer: str
     audience: str
-    algorithms: tuple[str, ...] = USUAL_ALGORITHMS
+    algorithms: Sequence[str] = USUAL_ALGORITHMS
     leeway: int = DEFAULT_LEEWAY
 
     def __post_init__(self) -> None:
         """Checks the rules.
 
         Raises:
+            TypeError: a value has the wrong type.
             ValueError: the issuer or the audience is missing, an algorithm is not allowed, or the leeway is out of range.
         """
+        require(str, issuer=self.issuer, audience=self.audience)
+        require_each(str, "names", algorithms=self.algorithms)
+        require(int, leeway=self.leeway)
         if not self.issuer or not self.audience:
             raise ValueError("JSON Web Tokens need an issuer and an audience")
         if not self.algorithms:

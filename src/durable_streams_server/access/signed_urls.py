@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from ..errors import BadRequest, Unauthorized
+from ..protocol.arguments import require
 from ..protocol.paths import decode_path, normalize_root
 from ..protocol.permissions import Claims, Grant
 from ..protocol.signing import encode_base64url
@@ -57,8 +58,11 @@ def sign_url(url: str, token: str, expires_at: int, mount: str = "") -> str:
         mount: the part of the URL's path that the server does not see, because a proxy removes it or the server is mounted there.
 
     Raises:
+        TypeError: an argument has the wrong type.
         ValueError: the URL, the mount or the token is malformed. The message quotes none of them.
     """
+    require(str, url=url, token=token, mount=mount)
+    require(int, expires_at=expires_at)
     presented = parse_token(token)
     if presented is None:
         raise ValueError("the token is not a static token, dst_…")

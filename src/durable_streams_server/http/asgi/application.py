@@ -6,8 +6,8 @@ import asyncio
 import functools
 import math
 import threading
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 from ...errors import RequestTimeout, StoreForked
 from ...protocol.arguments import NUMBER, require
@@ -292,8 +292,7 @@ class DurableStreamsApp:
         """Answers one HTTP request."""
         request = self._request_of(scope)
         client = scope.get("client")
-        # ASGI allows any sequence, and some hosts give an empty address for a Unix socket.
-        peer = network_of(client[0]) if client and client[0] else None
+        peer = _peer_of(client)
         body = Incoming(self.budget, peer)
         observer = self.observer
         waits = Waits()
@@ -436,3 +435,8 @@ def _close_after_last(response: Response, scope: Scope) -> None:
     """Asks for the end of the connection after its last response, unless the client speaks HTTP/2, which has no such header."""
     if response.is_last and scope.get("http_version", "1.1") < "2":
         response.headers.append((b"connection", b"close"))
+
+
+def _peer_of(client: Sequence[Any] | None) -> str | None:
+    """Returns the address under which a client is counted. Some hosts give an empty address for a client on a Unix socket."""
+    return network_of(client[0]) if client and client[0] else None
