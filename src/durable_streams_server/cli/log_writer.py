@@ -16,6 +16,8 @@ from ..protocol.units import MIB
 
 #: Maximum bytes of lines that wait to be written.
 LOG_BYTES: Final = 4 * MIB
+#: Seconds between two writes, so that a busy access log does not switch threads for each line.
+_GATHERING: Final = 0.01
 #: Seconds that a stop waits for the reader of the log.
 _PATIENCE: Final = 1.0
 
@@ -42,6 +44,8 @@ class LogWriter(logging.Handler):
         self.is_stuck = False
         self._changed = threading.Condition()
         self._is_closed = False
+        self._flushing = 0  # calls of `flush` that wait
+        self._gathering = False  # whether the thread waits a moment for more lines
         self._thread: threading.Thread | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -66,15 +70,18 @@ class LogWriter(logging.Handler):
                     target=self._run, name="durable-streams-log", daemon=True
                 )
                 self._thread.start()
-            elif len(self._lines) == 1:
+            elif len(self._lines) == 1 and not self._gathering:
                 self._changed.notify_all()
 
     def flush(self) -> None:
         """Waits until all lines are written, for at most a second. Does not wait again for a reader who reads nothing."""
         until = time.monotonic() + (0 if self.is_stuck else _PATIENCE)
         with self._changed:
+            self._flushing += 1
+            self._changed.notify_all()
             while self._size and (left := until - time.monotonic()) > 0:
                 self._changed.wait(left)
+            self._flushing -= 1
             self.is_stuck = self._size > 0
 
     def close(self) -> None:
@@ -101,6 +108,10 @@ class LogWriter(logging.Handler):
                 self._size -= len(data)
                 self.is_stuck = False
                 self._changed.notify_all()
+                if not (self._flushing or self._is_closed):
+                    self._gathering = True
+                    self._changed.wait(_GATHERING)
+                    self._gathering = False
 
     def _write_all(self, data: bytes) -> None:
         """Writes bytes in as many steps as necessary. Bytes that cannot be written are dropped, because there is nowhere to report that."""

@@ -1,4 +1,4 @@
-"""`AccessLog`: writes a record about each response. It is off by default, because it costs about as much as a small read."""
+"""`AccessLog`: writes a record about each response. It is off by default, because a record takes longer than a small read."""
 
 from __future__ import annotations
 
