@@ -126,7 +126,7 @@ def test_request_headers_of_the_protocol_are_described(document: Any) -> None:
         if parameter["in"] == "header"
     }
     known = set(_REQUEST_HEADERS.decode().lower().split(", "))
-    general = {"content-type", "authorization", "cache-control"}
+    general = {"content-type", "authorization", "cache-control", "x-request-id"}
     assert described - known == {"if-match"}
     assert known - described == general
 

@@ -65,6 +65,14 @@ _STATE: Final = {
     "Stream-Closed": _header("Sent if the stream is closed.", {"type": "string", "const": "true"}),
 }
 _RETRY_AFTER: Final = "Seconds after which the client may retry."
+#: The header that every error has.
+_REQUEST_ID: Final = {
+    "X-Request-Id": _header(
+        "The id of the request in the server's log: that of the request's own X-Request-Id, or a new one.",
+        _TEXT,
+        required=True,
+    )
+}
 #: The headers that every error with a status has.
 _BY_STATUS: Final = {
     401: {"WWW-Authenticate": _header("How to authenticate.", _TEXT, required=True)},
@@ -124,12 +132,13 @@ def _name(status: int, has_content: bool) -> str:
 def _response(status: int, codes: tuple[str, ...], has_content: bool) -> dict[str, Any]:
     """Returns the response for an error with one of these codes."""
     listed = ", ".join(f"`{code}`" for code in codes)
-    response: dict[str, Any] = {"description": f"{_SUMMARIES[status]} {listed}."}
-    headers = dict(_BY_STATUS.get(status, {}))
+    headers = _REQUEST_ID | _BY_STATUS.get(status, {})
     for each in codes:
-        headers |= _BY_CODE.get(each, {})
-    if headers:
-        response["headers"] = headers
+        headers = headers | _BY_CODE.get(each, {})
+    response: dict[str, Any] = {
+        "description": f"{_SUMMARIES[status]} {listed}.",
+        "headers": headers,
+    }
     if has_content:
         code = {"properties": {"code": {"enum": list(codes)}}}
         schema = {
