@@ -174,7 +174,7 @@ class Writer(Answer):
 
     async def create(self, port: int) -> None:
         """Creates the stream with the first number."""
-        head = f"PUT {STREAM} HTTP/1.1\r\nHost: h\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n\r\n"
+        head = f"PUT {STREAM} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n\r\n"
         await self.ask(port, head.encode())
         assert self.status == 201
         assert await self.append(port)
@@ -184,7 +184,7 @@ class Writer(Answer):
         number = self.acknowledged
         body = b"%d," % number
         head = (
-            b"POST %b HTTP/1.1\r\nHost: h\r\nContent-Type: text/plain\r\nProducer-Id: w\r\nProducer-Epoch: 0\r\n"
+            b"POST %b HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\nProducer-Id: w\r\nProducer-Epoch: 0\r\n"
             b"Producer-Seq: %d\r\nContent-Length: %d\r\n\r\n"
         )
         try:
@@ -241,4 +241,4 @@ async def stop_crowd(tasks: list[asyncio.Task[None]]) -> None:
 
 def _get(offset: str, live: bytes) -> bytes:
     query = b"offset=" + offset.encode() + (b"&live=" + live if live else b"")
-    return b"GET %b?%b HTTP/1.1\r\nHost: h\r\n\r\n" % (STREAM.encode(), query)
+    return b"GET %b?%b HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" % (STREAM.encode(), query)

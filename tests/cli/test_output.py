@@ -50,7 +50,7 @@ def test_server_works_without_standard_streams(outputs: str, tmp_path: Path) -> 
     try:
         with client(tmp_path / "s") as http:
             assert http.put(STREAM, content=b"x").status_code == 201
-            process.send_signal(signal.SIGHUP)  # the server logs that it has nothing to reload
+            process.send_signal(signal.SIGHUP)  # the server logs what it has reloaded
             assert http.get(STREAM).content == b"x"
         process.terminate()
         assert process.wait(STOP_TIMEOUT) == 0
@@ -73,7 +73,7 @@ def test_server_keeps_running_after_its_output_pipe_is_closed(lines: int, tmp_pa
     try:
         with client(tmp_path / "s") as http:
             assert http.put(STREAM, content=b"x").status_code == 201
-            process.send_signal(signal.SIGHUP)  # the server logs that it has nothing to reload
+            process.send_signal(signal.SIGHUP)  # the server logs what it has reloaded
             for _ in range(3):
                 assert http.get(STREAM).content == b"x"
         process.terminate()

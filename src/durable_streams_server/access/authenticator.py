@@ -74,6 +74,8 @@ class Authenticator:
                 "the keys of a provider need an issuer and an audience, and vice versa"
             )
         self.generation = 0
+        places = {"tokens": tokens, "jwks": keys}
+        self.kinds = tuple(kind for kind, place in places.items() if place is not None)
         self._path = tokens
         self._static = StaticTokens() if tokens is None else _load(tokens)
         self._rules = rules

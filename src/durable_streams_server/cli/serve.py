@@ -30,6 +30,7 @@ from .file_limit import raise_file_limit
 from .keys import running_commands
 from .observing import observing, provider_of
 from .output import begin_log, reason, shown
+from .reload import add_reloaders
 from .settings.loading import Loaded, SettingsCommand
 from .settings.settings import Settings
 
@@ -52,8 +53,8 @@ _Store = StreamStore | FileBackedStreamStore
 def serve(loaded: Loaded) -> None:
     """Run the server until it is told to stop (Ctrl-C or SIGTERM).
 
-    After SIGTERM the server drains (--drain), and then stops. Ctrl-C stops it without a drain. On SIGHUP, it reads its certificate again. It
-    stops when the terminal in which it was started is closed.
+    After SIGTERM the server drains (--drain), and then stops. Ctrl-C stops it without a drain. On SIGHUP, it reads its certificate, its tokens
+    and its settings file again. It stops when the terminal in which it was started is closed.
     """
     settings = loaded.settings
     begin_log(settings.log_level, settings.log_format)
@@ -92,8 +93,7 @@ def serve(loaded: Loaded) -> None:
         settings.drain_seconds(),
         commands,
     )
-    if tls is not None:
-        server.reloaders.add("the TLS certificate", lambda: _reload_certificate(server, settings))
+    add_reloaders(server, app, loaded)
     with server.signals:  # until the store is closed, so that a second signal ends that too
         with contextlib.ExitStack() as stack:
             for each in listening:
@@ -110,17 +110,6 @@ def _listen(settings: Settings) -> list[socket.socket]:
     if settings.uds:
         return [UnixSocket(settings.uds)]
     return listen_on(settings.host, settings.port)
-
-
-def _reload_certificate(server: Server, settings: Settings) -> None:
-    """Reads the certificate and its key again, and uses them for new connections.
-
-    Raises:
-        click.UsageError: A file cannot be used. The server keeps its certificate.
-    """
-    tls = settings.tls_context()
-    if tls is not None:
-        server.use_tls(tls)
 
 
 def _open(settings: Settings) -> FileBackedStreamStore:

@@ -57,6 +57,7 @@ class Limits(Topic):
         metavar="COUNT",
         unset="no limit",
         example=1_000_000,
+        reloadable=True,
     )
     max_stream_bytes: int | None = setting(
         None,
@@ -64,6 +65,7 @@ class Limits(Topic):
         kind=Size(1, _LARGEST_STORE),
         unset="no limit",
         example=1024 * MIB,
+        reloadable=True,
     )
     max_total_bytes: int | None = setting(
         None,
@@ -71,6 +73,7 @@ class Limits(Topic):
         kind=Size(1, _LARGEST_STORE),
         unset="no limit, so the disk is the limit",
         example=100 * 1024 * MIB,
+        reloadable=True,
     )
     max_connections: int | None = setting(
         None,

@@ -15,7 +15,9 @@ LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 class Observing(Topic):
     """The log and traces."""
 
-    log_level: LogLevel = setting("warning", "Least severe messages that the log shows.")
+    log_level: LogLevel = setting(
+        "warning", "Least severe messages that the log shows.", reloadable=True
+    )
     log_format: LogFormat = setting(
         "console", "Format of the log: text for people, or one JSON object on each line."
     )

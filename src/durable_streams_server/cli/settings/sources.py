@@ -25,15 +25,20 @@ class Source(NamedTuple):
 
 
 class Sources:
-    """Where the value of each setting came from."""
+    """Where the value of each setting came from.
 
-    def __init__(self, by_name: Mapping[str, Source]) -> None:
+    Attributes:
+        file: The name of the settings file, or None if there is none.
+    """
+
+    def __init__(self, by_name: Mapping[str, Source], file: str | None = None) -> None:
         self._by_name = by_name
+        self.file = file
 
     @classmethod
     def of(cls, ctx: click.Context, settings: Iterable[click.Option]) -> "Sources":
         """Returns the sources of settings that a context has parsed."""
-        return cls({each.name: _source(ctx, each) for each in settings})
+        return cls({each.name: _source(ctx, each) for each in settings}, ctx.meta.get(FILE))
 
     def kind(self, name: str) -> ParameterSource:
         """Returns the kind of source of a setting."""

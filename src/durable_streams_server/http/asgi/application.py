@@ -79,6 +79,7 @@ class DurableStreamsApp:
         rates: Counts the appends of each client.
         max_body: Maximum bytes of one request body.
         body_timeout: Seconds that a client may pause within a body.
+        authenticator: Recognises clients by their tokens, or None.
         guard: Allows or refuses each request, or None. Connections of the native lane never call it.
         facts: What the server that runs the application tells about itself.
         signals: Calls `begin_shutdown` when the host receives a stop signal. None if the host calls `begin_shutdown` itself.
@@ -91,8 +92,10 @@ class DurableStreamsApp:
         guard: Guard | None = None,
     ) -> None:
         self.guard = guard
-        self.facts = ServerFacts()
-        self._authenticator = options.access.authenticator
+        self.authenticator = options.access.authenticator
+        self.facts = ServerFacts(
+            auth=() if self.authenticator is None else self.authenticator.kinds
+        )
         self.streams = Streams(self._started_engine)
         self.max_body = options.max_body
         self.body_timeout = options.body_timeout
@@ -214,8 +217,8 @@ class DurableStreamsApp:
         if self.signals is not None:
             self.signals.forget()
         try:
-            if self._authenticator is not None:
-                await self._authenticator.aclose()
+            if self.authenticator is not None:
+                await self.authenticator.aclose()
             await self.service.stop()
             await self.engine.stop()
         finally:
@@ -268,8 +271,8 @@ class DurableStreamsApp:
         self.engine.start()
         self.service.start()
         self._lag.start(loop)
-        if self._authenticator is not None:
-            self._authenticator.start()
+        if self.authenticator is not None:
+            self.authenticator.start()
         self._loop, self._has_stopped, self.draining = loop, False, False
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
