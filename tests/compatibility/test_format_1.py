@@ -82,6 +82,15 @@ async def test_streams_of_format_1_are_not_public(tmp_path: Path) -> None:
         assert "stream-public" not in (await http.head(f"{ROOT}/again")).headers
 
 
+def test_subscriptions_of_format_1_have_no_owner(tmp_path: Path) -> None:
+    data = unpack("format-1", tmp_path)
+    for _ in range(2):
+        with FileBackedStreamStore(data, segment_size=SEGMENT) as store:
+            assert len(store.subscriptions) > 0
+            assert [each.owner for each in store.subscriptions if each.owner is not None] == []
+            assert store.subscriptions.owners.counts == {}
+
+
 def test_usage_of_format_1_is_the_sum_over_its_streams(tmp_path: Path) -> None:
     data = unpack("format-1", tmp_path)
     for _ in range(2):

@@ -5,6 +5,7 @@ moves it. In some seeds, each subscription may keep only a few cursors. A subscr
 streams, and the store may announce a missed stream again from its beginning.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 
 from durable_streams_server.protocol.offsets import Offset
@@ -87,6 +88,12 @@ class CursorOracle:
             self._compare(subscription, durable, states)
         self._had_missed = {each.id for each in durable if each.missed}
 
+    def compare_owners(self) -> None:
+        """Compares the number of subscriptions of each owner with the newest subscriptions, those in flight included."""
+        newest = self._world.store.subscriptions
+        owned = Counter(each.owner for each in newest if each.owner is not None)
+        assert newest.owners.counts == owned, "an owner has another number of subscriptions"
+
     def compare_documents(self, durable: Subscriptions) -> None:
         """Compares the documents in the store with those that result from the durable records."""
         kept = self._world.store.subscriptions
@@ -95,6 +102,7 @@ class CursorOracle:
         for id_ in IDS:
             name = f"subscription/{id_}"
             assert kept.document(name) == durable.document(name), f"subscription {id_} differs"
+        assert _owners(kept) == _owners(durable), "a subscription has another owner"
 
     def _relink(self, change: Relinked, durable: Subscriptions, states: States) -> None:
         subscription = durable.get(change.id)
@@ -174,6 +182,11 @@ class CursorOracle:
             elif state.tail > position and (path in found or not 0 < since <= state.touched_at):
                 expected[path] = position
         return expected
+
+
+def _owners(subscriptions: Subscriptions) -> dict[str, str | None]:
+    """Returns the owner of each subscription by id."""
+    return {each.id: each.owner for each in subscriptions}
 
 
 def _check_generation(change: WakeChanged, durable: Subscriptions) -> None:

@@ -96,8 +96,9 @@ class Oracle:
         self._uses[state.incarnation] = max(self._world.now, used)
 
     def compare_paths(self) -> None:
-        """Compares the visible state of every path, and the usage of the store, with the model."""
+        """Compares the visible state of every path, the usage of the store and the counts of owners with the model."""
         self.compare_usage()
+        self._cursors.compare_owners()
         for path in [*PATHS, REGISTRY.path]:
             self.compare_visible(path)
 
@@ -148,6 +149,7 @@ class Oracle:
     def compare_all(self) -> None:
         """Compares the whole store with the whole model."""
         self.compare_usage()
+        self._cursors.compare_owners()
         listed = {path for path, state in self.durable.states.items() if not state.soft_deleted}
         assert set(self._world.store.paths()) == listed
         ordered = self._world.store.ordered_paths("", "", len(listed) + 1)

@@ -417,6 +417,20 @@ PLANTS = [
         "            stored -= old.size\n",
         "",
     ),
+    Plant(
+        "owners",
+        "a checkpoint forgets the owners of subscriptions",
+        f"{PACKAGE}/protocol/subscriptions/documents.py",
+        "            subscription.owner,\n",
+        "",
+    ),
+    Plant(
+        "owners",
+        "the limit of an owner admits one subscription too many",
+        f"{PACKAGE}/protocol/subscriptions/owners.py",
+        "subscriptions.owners.of(owner) >= limit:",
+        "subscriptions.owners.of(owner) > limit:",
+    ),
 ]
 #: The second changes that some bugs need, by trap.
 HELPERS: dict[int | str, Helper] = {

@@ -38,6 +38,8 @@ PATTERNS = ["*", "**", "a", "b*", "**/c"]
 WORKERS = ["one", "two", "three"]
 SECOND = 1_000_000
 LEASE = 2_000  # milliseconds
+#: The clients that subscribe, each with its limit of subscriptions.
+OWNERS = [(None, None), ("token:one", 1), ("token:two", 2), ("jwt:three", None)]
 
 
 class Workers:
@@ -70,7 +72,7 @@ class Workers:
         kind = chance.random()
         id_ = chance.choice(IDS)
         if kind < 0.2:
-            self._execute(Subscribe(id_, self._draw_config(chance)))
+            self._subscribe(Subscribe(id_, self._draw_config(chance), *chance.choice(OWNERS)))
         elif kind < 0.23:
             self._execute(Unsubscribe(id_))
         elif kind < 0.28:
@@ -268,6 +270,22 @@ class Workers:
         )
         assert isinstance(outcome, AckOutcome)
 
+    # -- subscribing and its limit ------------------------------------------
+
+    def _subscribe(self, command: Subscribe) -> None:
+        """Sends a command that subscribes, and checks that the limit refuses it exactly if its owner has as many subscriptions already."""
+        owned = [each.id for each in self._subscriptions if each.owner == command.owner]
+        is_new = self._subscriptions.get(command.id) is None
+        is_full = is_new and command.owner_limit is not None and len(owned) >= command.owner_limit
+        wal = self._world.store.wal
+        before = wal.last_lsn
+        ticket = self._execute(command)
+        assert ticket is not None
+        if is_full:
+            assert wal.last_lsn == before, "an owner has more subscriptions than its limit"
+        elif ticket.done:  # otherwise the answer waits for records in flight
+            assert _code_of(ticket) != "TOO_MANY_SUBSCRIPTIONS_OF_TOKEN", "the limit is too low"
+
     # -- configurations and keys --------------------------------------------
 
     def _draw_config(self, chance: random.Random) -> Config:
@@ -331,6 +349,17 @@ class _Pass:
         self.paths: list[str] = []
         self.is_asking = False
         self.is_over = False
+
+
+def _code_of(ticket: Ticket[Any]) -> str | None:
+    """Returns the code with which a command was refused, or None if it was not refused."""
+    try:
+        ticket.result()
+    except StreamError as refusal:
+        return refusal.code
+    except Abandoned:
+        pass
+    return None
 
 
 def _grant(subscription: Subscription) -> Grant:

@@ -173,7 +173,8 @@ def add_subscriptions(sweep: Sweep) -> None:
         for lease in (1_000, MAX_LEASE_TTL):
             url = "https://x/" + "y" * 2038
             config = Config("webhook", "**", (), url, None, lease, "\0" * 1_000)
-            sweep.add(Subscribed(id_, 10**16 - 1 - number, config, MAX_TIME))
+            owner = "jwt:" + "\U0010ffff" * 256
+            sweep.add(Subscribed(id_, 10**16 - 1 - number, config, MAX_TIME, owner))
             sweep.add(Unsubscribed(id_, 10**16 - 1 - number))
         config = Config(
             "pull-wake", "*/" * 200 + "*", links[:2], None, path_of("w", 1), 1_000, None

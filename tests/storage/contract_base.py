@@ -1,6 +1,7 @@
 """The fixture and the helpers that all parts of the store contract share."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import TypeVar
 
@@ -40,7 +41,7 @@ class ContractBase:
 
     @pytest.fixture
     async def store(self) -> AsyncIterator[Store]:
-        """Yields a new store, and checks after each test that its usage is the sum over its streams."""
+        """Yields a new store, and checks after each test that its usage is the sum over its streams, and its count of owners exact."""
         made = self.make_store()
         paths: set[str] = set()
 
@@ -53,6 +54,8 @@ class ContractBase:
         found = [await settled(made.find(path)) for path in paths]
         sizes = [state.tail - state.base for state in found if state is not None]
         assert made.usage == Usage(len(sizes), sum(sizes))
+        owners = Counter(each.owner for each in made.subscriptions if each.owner is not None)
+        assert made.subscriptions.owners.counts == owners
         made.close()
 
     async def run(self, store: Store, command: Command, now: int = NOW) -> Outcome:

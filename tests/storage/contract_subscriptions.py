@@ -2,11 +2,14 @@
 
 from typing import cast
 
+import pytest
+
 from durable_streams_server.errors import (
     AlreadyClaimed,
     Conflict,
     Fenced,
     NotFound,
+    TooManyRequests,
 )
 from durable_streams_server.protocol import offsets
 from durable_streams_server.protocol.signing import Key
@@ -27,7 +30,7 @@ from durable_streams_server.protocol.subscriptions.views import View
 from durable_streams_server.storage.store import Published, Store
 from tests.protocol.subscriptions.world import JSON, POOL, A, B, subscribe
 from tests.requests import NOW, append, create
-from tests.storage.contract_base import ContractBase
+from tests.storage.contract_base import ContractBase, settled
 
 
 class SubscriptionContract(ContractBase):
@@ -98,6 +101,30 @@ class SubscriptionContract(ContractBase):
         second = self.subscription(store).incarnation
         await self.run(store, create("/a"))
         assert first < second < (await self.state(store, "/a")).incarnation
+
+    async def test_owner_may_have_as_many_subscriptions_as_its_limit(self, store: Store) -> None:
+        for id_ in "abc":
+            await self.run(store, subscribe(id_, "token:me", 3))
+        await self.run(store, subscribe("other", "token:other", 3))
+        refusal = await self.refused(store, subscribe("d", "token:me", 3), TooManyRequests)
+        assert refusal.code == "TOO_MANY_SUBSCRIPTIONS_OF_TOKEN"
+        assert store.subscriptions.owners.counts == {"token:me": 3, "token:other": 1}
+        await self.run(store, subscribe("a", "token:other", 1))  # confirms the one that is there
+        assert self.subscription(store, "a").owner == "token:me"
+        await self.run(store, Unsubscribe("a"))
+        await self.run(store, subscribe("d", "token:me", 3))
+        assert store.subscriptions.owners.counts == {"token:me": 3, "token:other": 1}
+
+    async def test_subscriptions_in_flight_count_for_their_owner(self, store: Store) -> None:
+        tickets = [store.execute(subscribe(id_, "token:me", 2), NOW) for id_ in "abc"]
+        removal = store.execute(Unsubscribe("a"), NOW)
+        replacement = store.execute(subscribe("d", "token:me", 2), NOW)
+        for ticket in (*tickets[:2], removal, replacement):
+            await settled(ticket)
+        with pytest.raises(TooManyRequests):
+            await settled(tickets[2])
+        assert sorted(each.id for each in store.subscriptions) == ["b", "d"]
+        assert store.subscriptions.owners.counts == {"token:me": 2}
 
     async def test_keys_are_replaced_only_if_command_names_the_current_keys(
         self, store: Store

@@ -10,6 +10,7 @@ from durable_streams_server.protocol.subscriptions.changes import (
     Missed,
     News,
     Relinked,
+    Subscribed,
     Unsubscribed,
     Wake,
     WakeChanged,
@@ -37,9 +38,9 @@ def test_subscription_changes_and_documents_keep_their_encoding() -> None:
     raw = subscriptions.document("subscription/s")
     assert raw is not None
     config: list[object] = ["pull-wake", "p", [], None, "wake/pool", 1000, None]
-    assert msgspec.msgpack.decode(raw) == ["s", 7, config, NOW, [], {}, 0, None, 0, {}, {}]
+    assert msgspec.msgpack.decode(raw) == ["s", 7, config, NOW, [], {}, 0, None, 0, {}, {}, None]
     shapes = {
-        subscribed("s", 7, pattern="p", lease_ttl_ms=1000): [6, "s", 7, config, NOW],
+        subscribed("s", 7, "me", pattern="p", lease_ttl_ms=1000): [6, "s", 7, config, NOW, "me"],
         Unsubscribed("s", 7): [7, "s", 7],
         Relinked("s", ("a",), ("b",)): [8, "s", ["a"], ["b"]],
         CursorsMoved("s", (("/a", Offset(1, 2)),)): [9, "s", [["/a", [1, 2]]], None],
@@ -54,3 +55,10 @@ def test_subscription_changes_and_documents_keep_their_encoding() -> None:
     }
     for change, shape in shapes.items():
         assert msgspec.msgpack.decode(msgspec.msgpack.encode(change)) == shape
+
+
+def test_record_of_an_earlier_version_has_no_owner() -> None:
+    config: list[object] = ["pull-wake", "events/*", [], None, "wake/pool", 30_000, None]
+    old = msgspec.msgpack.encode([6, "s", 7, config, NOW])
+    assert msgspec.msgpack.decode(old, type=Subscribed) == subscribed("s", 7)
+    assert subscribed("s", 7).owner is None

@@ -82,6 +82,14 @@ def test_subscribe_body_with_all_fields_is_parsed() -> None:
     assert (config.lease_ttl, config.description) == (1000, "d")
 
 
+def test_owner_comes_from_the_server_and_not_from_the_body() -> None:
+    raw = body({**PULL, "owner": "token:other", "owner_limit": 99})
+    command = parse_subscribe("s", raw, ROOT)
+    assert (command.owner, command.owner_limit) == (None, None)
+    command = parse_subscribe("s", raw, ROOT, "token:me", 5)
+    assert (command.owner, command.owner_limit) == ("token:me", 5)
+
+
 def test_omitted_fields_of_a_webhook_have_defaults() -> None:
     config = parse_subscribe("s", body(HOOKED), ROOT).config
     assert (config.webhook_url, config.wake_stream) == (HOOK, None)

@@ -30,7 +30,7 @@ def test_documents_restore_subscriptions_and_keys() -> None:
         Relinked("s", ("events/b",), ("events/a",)),
         CursorsMoved("s", ((A, Offset(5, 10)), (B, Offset(6, 0)))),
         WakeChanged("s", 3, Wake("w", "holder", 1, None, 2)),
-        subscribed("t", 8, type="webhook", pattern="**"),
+        subscribed("t", 8, "token:t", type="webhook", pattern="**"),
         WakeChanged("t", 1, Wake("v", None, None, 9, 1)),
         KeysKept((KEY,)),
     )
@@ -49,9 +49,11 @@ def test_documents_restore_subscriptions_and_keys() -> None:
     for path in (A, B, f"{ROOT}/x", POOL, f"{ROOT}/y"):
         assert watcher_ids(second, path) == watcher_ids(first, path)
     assert [each.id for each in second.announcing(POOL)] == ["s"]
+    assert second.owners.counts == first.owners.counts == {"token:t": 1}
     second.apply(Unsubscribed("s", 7))  # this removes the restored links from the index
     second.apply(Unsubscribed("t", 8))
     assert watcher_ids(second, B) == []
+    assert second.owners.counts == {}
     assert len(second) == 0
 
 
@@ -83,4 +85,5 @@ def test_document_of_an_earlier_version_is_decoded() -> None:
     assert subscription is not None
     assert list(subscription.links) == ["events/a", "events/b"]
     assert (subscription.due, subscription.taken) == ({A: Offset(5, 10)}, {})
+    assert subscription.owner is None
     assert subscription.wake == Wake("w_7_3", "holder", 1, None, 2)

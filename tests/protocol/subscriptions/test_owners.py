@@ -99,6 +99,57 @@ def test_subscribe_beyond_the_maximum_number_is_refused(
     world.do(subscribe("s"), Unsubscribe("t"), subscribe("u"))
 
 
+@pytest.mark.parametrize("others", [0, 3])
+def test_owner_may_have_as_many_subscriptions_as_its_limit(world: World, others: int) -> None:
+    for number in range(others):
+        world.do(subscribe(f"other-{number}", "token:other", 3))
+    world.do(subscribe("a", "token:me", 2), subscribe("b", "token:me", 2))
+    refused = world.refused(
+        subscribe("c", "token:me", 2), TooManyRequests, "TOO_MANY_SUBSCRIPTIONS_OF_TOKEN"
+    )
+    assert dict(refused.headers) == {b"retry-after": b"5"}
+    assert world.subscriptions.get("c") is None
+    assert world.subscriptions.owners.of("token:me") == 2
+    world.do(Unsubscribe("a"), subscribe("c", "token:me", 2))
+    world.refused(subscribe("a", "token:me", 2), TooManyRequests, "TOO_MANY_SUBSCRIPTIONS_OF_TOKEN")
+
+
+def test_limit_below_what_the_owner_has_refuses_only_new_subscriptions(world: World) -> None:
+    world.do(*(subscribe(id_, "token:me", 3) for id_ in "abc"))
+    world.refused(subscribe("d", "token:me", 1), TooManyRequests, "TOO_MANY_SUBSCRIPTIONS_OF_TOKEN")
+    assert world.decide(subscribe("a", "token:me", 1)).changes == ()
+    world.refused(subscribe("a", "token:me", 1, description="x"), Conflict, "SUBSCRIPTION_EXISTS")
+    world.do(subscribe("d", "token:me", 4))
+
+
+def test_client_without_limit_or_without_token_may_have_any_number(world: World) -> None:
+    world.do(*(subscribe(f"a{number}", "token:me") for number in range(5)))
+    world.do(*(subscribe(f"b{number}", None, 1) for number in range(5)))
+    assert world.subscriptions.owners.counts == {"token:me": 5}
+
+
+def test_repeated_subscribe_of_another_client_keeps_the_owner(world: World) -> None:
+    world.do(subscribe("s", "token:first", 1))
+    for other in ("token:second", None):
+        again = world.decide(subscribe("s", other, 1))
+        assert again.changes == ()
+        assert cast(SubscribeOutcome, again.outcome).created is False
+        assert world.subscription().owner == "token:first"
+    world.do(subscribe("t", "token:second", 1))  # confirming the first one took no room
+    world.do(Unsubscribe("s"), subscribe("s", "token:third", 1))
+    assert world.subscription().owner == "token:third"
+    assert world.subscriptions.owners.counts == {"token:second": 1, "token:third": 1}
+
+
+def test_limit_of_the_token_is_named_before_that_of_the_server(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owners, "MAX_SUBSCRIPTIONS", 1)
+    world.do(subscribe("s", "token:me", 1))
+    world.refused(subscribe("t", "token:me", 1), TooManyRequests, "TOO_MANY_SUBSCRIPTIONS_OF_TOKEN")
+    world.refused(subscribe("t", "token:me", 2), TooManyRequests, "TOO_MANY_SUBSCRIPTIONS")
+
+
 def test_subscribe_refuses_a_wake_stream_that_is_not_json(world: World) -> None:
     world.do(create(f"{ROOT}/wake/text", "text/plain"))
     world.refused(subscribe(wake_stream="wake/text"), BadRequest, "INVALID_WAKE_STREAM")

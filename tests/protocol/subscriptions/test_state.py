@@ -3,7 +3,12 @@
 import pytest
 
 from durable_streams_server.protocol.offsets import Offset
-from durable_streams_server.protocol.subscriptions.changes import CursorsMoved, Wake, WakeChanged
+from durable_streams_server.protocol.subscriptions.changes import (
+    CursorsMoved,
+    Unsubscribed,
+    Wake,
+    WakeChanged,
+)
 from tests.protocol.subscriptions.examples import subscribed, subscriptions_with, watcher_ids
 from tests.protocol.subscriptions.world import A, B
 from tests.requests import NOW, SECOND
@@ -37,3 +42,28 @@ def test_reached_returns_the_time_of_a_wake_from_its_lease_or_retry() -> None:
     assert subscriptions.reached(put_off) == NOW
     for silent in (WakeChanged("s", 1, None), WakeChanged("s", 1, Wake("w")), subscribed()):
         assert subscriptions.reached(silent) == 0
+
+
+def test_subscriptions_are_counted_by_owner() -> None:
+    subscriptions = subscriptions_with(
+        subscribed("s", owner="one"),
+        subscribed("t", owner="one"),
+        subscribed("u", owner="two"),
+        subscribed("v"),
+    )
+    assert subscriptions.owners.counts == {"one": 2, "two": 1}
+    subscriptions.move("/other")
+    assert subscriptions.owners.counts == {"one": 2, "two": 1}
+    for id_ in "suv":
+        subscriptions.apply(Unsubscribed(id_, 7))
+    assert subscriptions.owners.counts == {"one": 1}
+
+
+def test_subscription_that_replaces_another_is_counted_once() -> None:
+    # A damaged log may lack the record that deleted the first one.
+    subscriptions = subscriptions_with(subscribed("s", 7, "one"), subscribed("s", 8, "two"))
+    assert subscriptions.owners.counts == {"two": 1}
+    document = subscriptions.document("subscription/s")
+    assert document is not None
+    subscriptions.restore("subscription/s", document)
+    assert subscriptions.owners.counts == {"two": 1}

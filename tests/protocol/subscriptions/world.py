@@ -40,7 +40,9 @@ LEASE = 30 * SECOND
 OPENING = "f00d"
 
 
-def subscribe(id_: str = "s", **fields: Any) -> Subscribe:
+def subscribe(
+    id_: str = "s", owner: str | None = None, owner_limit: int | None = None, **fields: Any
+) -> Subscribe:
     """Returns the command that creates a subscription.
 
     By default it is a pull-wake with the pattern `events/*` and the wake stream `wake/pool`.
@@ -53,7 +55,7 @@ def subscribe(id_: str = "s", **fields: Any) -> Subscribe:
         fields.setdefault("webhook", {"url": HOOK})
     if "streams" not in fields:
         fields.setdefault("pattern", "events/*")
-    return parse_subscribe(id_, msgspec.json.encode(fields), ROOT)
+    return parse_subscribe(id_, msgspec.json.encode(fields), ROOT, owner, owner_limit)
 
 
 class World:

@@ -41,7 +41,7 @@ def finish(steps: Iterator[Where], store: FileStore) -> None:
 def add_subscriptions(store: FileStore) -> None:
     """Adds a subscription that is linked, woken and claimed, one with a backlog, one that is deleted, and keys."""
     run(store, create(POOL, JSON), create(A, JSON), create(B, JSON), KeepKeys((KEY,), ()))
-    run(store, subscribe("s"), subscribe("t", type="webhook"), subscribe("u"))
+    run(store, subscribe("s", "token:s"), subscribe("t", type="webhook"), subscribe("u", "token:s"))
     run(store, append(A, b"1", JSON), append(B, b"1", JSON))
     run(store, Claim("s", "w"), Link("s", (B,)), Unsubscribe("u"))
     grant = Grant("t", subscription_of(store, "t").incarnation, 1)

@@ -90,6 +90,8 @@ def test_recovery_restores_subscriptions_with_and_without_a_checkpoint(checkpoin
         disk.lose_power()
         store = open_store(disk)
         assert documents_of(store) == expected
+        assert [each.owner for each in store.subscriptions] == ["token:s", None]
+        assert store.subscriptions.owners.counts == {"token:s": 1}
         assert [each.id for each in store.subscriptions.watchers(A)] == ["s", "t"]
     run(store, append(A, b"3", JSON))
     store.run_checkpoint()

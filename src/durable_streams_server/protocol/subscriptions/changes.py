@@ -110,12 +110,21 @@ class Wake(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Subscribed(msgspec.Struct, frozen=True, array_like=True, tag=6):
-    """A change that creates a subscription. The incarnation distinguishes it from earlier ones with the same id."""
+    """A change that creates a subscription.
+
+    Attributes:
+        id: the id of the subscription.
+        incarnation: the number that distinguishes the subscription from earlier ones with the same id.
+        config: the configuration of the subscription.
+        at: the time of its creation, in microseconds of Unix time.
+        owner: the client that creates the subscription, or None without access control or in a record of an earlier version.
+    """
 
     id: str
     incarnation: int
     config: Config
     at: int
+    owner: str | None = None
 
 
 class Unsubscribed(msgspec.Struct, frozen=True, array_like=True, tag=7):

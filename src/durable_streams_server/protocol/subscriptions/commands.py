@@ -48,10 +48,19 @@ class Grant(msgspec.Struct, frozen=True):
 
 
 class Subscribe(msgspec.Struct, frozen=True):
-    """Creates a subscription, or confirms that it exists (PROTOCOL 6.2)."""
+    """Creates a subscription, or confirms that it exists (PROTOCOL 6.2).
+
+    Attributes:
+        id: the id that the client chose.
+        config: the configuration.
+        owner: the client that sends the command, or None for a client without a token. A confirmation does not change the owner.
+        owner_limit: the maximum number of subscriptions that the owner may have created, or None for no limit.
+    """
 
     id: str
     config: Config
+    owner: str | None = None
+    owner_limit: int | None = None
 
 
 class Unsubscribe(msgspec.Struct, frozen=True):
@@ -300,8 +309,21 @@ def stream_path(relative: str, root: str) -> str:
     return path
 
 
-def parse_subscribe(id_: str, body: bytes, root: str) -> Subscribe:
+def parse_subscribe(
+    id_: str,
+    body: bytes,
+    root: str,
+    owner: str | None = None,
+    owner_limit: int | None = None,
+) -> Subscribe:
     """Parses the body of a PUT into a command with the configuration in normal form (PROTOCOL 6.2).
+
+    Args:
+        id_: the id that the client chose.
+        body: the body of the request.
+        root: the stream root.
+        owner: the client that has sent the request, or None for a client without a token.
+        owner_limit: the maximum number of subscriptions that the owner may have created, or None for no limit.
 
     Raises:
         BadRequest: INVALID_SUBSCRIPTION, INVALID_PATTERN or INVALID_PATH.
@@ -329,6 +351,8 @@ def parse_subscribe(id_: str, body: bytes, root: str) -> Subscribe:
             asked.lease_ttl_ms,
             asked.description,
         ),
+        owner,
+        owner_limit,
     )
 
 

@@ -27,6 +27,7 @@ class _Document(msgspec.Struct, frozen=True, array_like=True):
     begun_after: int = 0
     taken: dict[str, int] = {}
     misses: dict[str, tuple[int, int]] = {}
+    owner: str | None = None
 
 
 _DECODER: Final = msgspec.msgpack.Decoder(_Document)
@@ -61,6 +62,7 @@ def encode_subscription(subscription: Subscription) -> bytes:
             subscription.begun_after,
             subscription.taken,
             subscription.misses,
+            subscription.owner,
         )
     )
 
@@ -68,7 +70,9 @@ def encode_subscription(subscription: Subscription) -> bytes:
 def decode_subscription(document: bytes, root: str) -> Subscription:
     """Returns the subscription that a document holds, with its links below a stream root."""
     kept = _DECODER.decode(document)
-    subscription = Subscription(kept.id, kept.incarnation, kept.config, kept.created_at, root)
+    subscription = Subscription(
+        kept.id, kept.incarnation, kept.config, kept.created_at, root, kept.owner
+    )
     subscription.links = dict.fromkeys(kept.streams)
     subscription.due = kept.due
     subscription.move(root)

@@ -10,14 +10,17 @@ from .changes import NewsTaken, Relinked, Subscribed
 from .commands import MAX_LINKS, Link, Subscribe, Unlink
 from .context import Context
 from .outcomes import Decided, Done, SubscribeOutcome
+from .state import Subscriptions
 from .subscription import Subscription
 from .views import view_of
 
 MAX_SUBSCRIPTIONS: Final = 100_000  # each takes about 1 KiB of memory
+#: Seconds after which a client at the limit of its token may try again. There is room again when somebody deletes a subscription.
+_RETRY_FULL: Final = 5
 
 
 def subscribe(context: Context, command: Subscribe, incarnation: int, offset: int) -> Decided:
-    """Creates a subscription, or confirms one that exists with the same configuration."""
+    """Creates a subscription, or confirms one that exists with the same configuration, whoever owns it."""
     subscriptions, draft, config = context.subscriptions, context.draft, command.config
     existing = subscriptions.get(command.id)
     if existing is not None:
@@ -28,15 +31,37 @@ def subscribe(context: Context, command: Subscribe, incarnation: int, offset: in
         draft.take_news(existing)
         view = view_of(draft, existing, context.states, context.now)
         return (), SubscribeOutcome(view, False)
+    check_room(subscriptions, command)
+    change = Subscribed(command.id, incarnation, config, context.now + offset, command.owner)
+    fresh = Subscription(
+        command.id, incarnation, config, change.at, subscriptions.root, command.owner
+    )
+    ended = () if fresh.wake_stream is None else _begin_wake_stream(context, fresh.wake_stream)
+    view = view_of(draft, fresh, context.states, context.now)
+    return (change, *draft.finish(), *ended), SubscribeOutcome(view, True)
+
+
+def check_room(subscriptions: Subscriptions, command: Subscribe) -> None:
+    """Refuses a new subscription if its owner or the server already has as many as allowed. An existing id always passes.
+
+    Records in flight count, so clients that subscribe together cannot exceed a limit together.
+
+    Raises:
+        TooManyRequests: TOO_MANY_SUBSCRIPTIONS_OF_TOKEN or TOO_MANY_SUBSCRIPTIONS.
+    """
+    if subscriptions.get(command.id) is not None:
+        return
+    owner, limit = command.owner, command.owner_limit
+    if owner is not None and limit is not None and subscriptions.owners.of(owner) >= limit:
+        raise TooManyRequests(
+            f"this token may have at most {limit} subscriptions",
+            "TOO_MANY_SUBSCRIPTIONS_OF_TOKEN",
+            retry_after=_RETRY_FULL,
+        )
     if len(subscriptions) >= MAX_SUBSCRIPTIONS:
         raise TooManyRequests(
             "there are too many subscriptions", "TOO_MANY_SUBSCRIPTIONS", retry_after=RETRY_SOON
         )
-    change = Subscribed(command.id, incarnation, config, context.now + offset)
-    fresh = Subscription(command.id, incarnation, config, change.at, subscriptions.root)
-    ended = () if fresh.wake_stream is None else _begin_wake_stream(context, fresh.wake_stream)
-    view = view_of(draft, fresh, context.states, context.now)
-    return (change, *draft.finish(), *ended), SubscribeOutcome(view, True)
 
 
 def _begin_wake_stream(context: Context, path: str) -> tuple[Change, ...]:

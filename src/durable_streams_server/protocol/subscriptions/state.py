@@ -26,6 +26,7 @@ from .changes import (
 )
 from .documents import KEYS, NEWS, decode_subscription, encode_subscription, subscription_id
 from .feed import Feed
+from .owner_counts import OwnerCounts
 from .subscription import Subscription
 from .watching import Watching
 
@@ -59,6 +60,7 @@ class Subscriptions:
         feed: the appends that were not applied to all subscriptions yet.
         crowd: the maximum number of watchers of one stream that an append wakes in its own record.
         kept: the number of cursors that all subscriptions keep.
+        owners: the number of subscriptions of each owner.
         max_due: the maximum number of streams with unread bytes per subscription.
         max_cursors: the number of kept cursors from which `few_due` replaces `max_due`.
         few_due: the maximum number of streams with unread bytes per subscription while cursors are scarce.
@@ -73,6 +75,7 @@ class Subscriptions:
         self.feed = Feed()
         self.crowd = CROWD
         self.kept = 0
+        self.owners = OwnerCounts()
         self.max_due = MAX_DUE
         self.max_cursors = MAX_CURSORS
         self.few_due = FEW_DUE
@@ -189,6 +192,7 @@ class Subscriptions:
                 # Patterns may link the stream again, so its next append may change a subscription.
                 self.feed.covered.discard(subscription.wake_stream)
             self.kept -= len(subscription.cursors)
+            self.owners.remove(subscription.owner)
             self._watching.remove(
                 subscription.id, subscription.config.pattern, *_paths(subscription)
             )
@@ -201,7 +205,7 @@ class Subscriptions:
 
     def _begin(self, change: Subscribed) -> Subscription:
         subscription = Subscription(
-            change.id, change.incarnation, change.config, change.at, self.root
+            change.id, change.incarnation, change.config, change.at, self.root, change.owner
         )
         subscription.begun_after = self.feed.newest
         self._add(subscription)
@@ -226,6 +230,10 @@ class Subscriptions:
             self._watching.add(subscription.id, subscription.config.pattern, *_paths(subscription))
 
     def _add(self, subscription: Subscription) -> None:
+        replaced = self.by_id.get(subscription.id)
+        if replaced is not None:  # its end is missing among the records of a damaged log
+            self.owners.remove(replaced.owner)
+        self.owners.add(subscription.owner)
         self.by_id[subscription.id] = subscription
         self._watching.add(subscription.id, subscription.config.pattern, *_paths(subscription))
         self.feed.covered.clear()

@@ -24,6 +24,7 @@ class Subscription:
         incarnation: the number that distinguishes this subscription from earlier ones with the same id.
         config: the configuration that it was created with.
         created_at: the time of its creation, in microseconds of Unix time.
+        owner: the client that created it, as `token:` or `jwt:` and a name, or None if that client had no token. It never changes.
         links: the explicitly linked streams, as paths relative to the stream root.
         streams: the explicitly linked streams, as absolute paths.
         due: the streams with unread bytes, in queue order. Maps each path to the acknowledged offset.
@@ -47,18 +48,26 @@ class Subscription:
         "incarnation",
         "links",
         "misses",
+        "owner",
         "streams",
         "taken",
         "wake",
     )
 
     def __init__(
-        self, id_: str, incarnation: int, config: Config, created_at: int, root: str
+        self,
+        id_: str,
+        incarnation: int,
+        config: Config,
+        created_at: int,
+        root: str,
+        owner: str | None = None,
     ) -> None:
         self.id = id_
         self.incarnation = incarnation
         self.config = config
         self.created_at = created_at
+        self.owner = owner
         self.links: dict[str, None] = dict.fromkeys(config.streams)
         self.streams: dict[str, None] = {}
         self.due: dict[str, Offset] = {}

@@ -23,7 +23,7 @@ def disk_with_streams() -> SimulatedDisk:
     disk = new_disk()
     store = open_store(disk)
     store.configure(None, ROOT)
-    run(store, subscribe("s", streams=["a"]))
+    run(store, subscribe("s", "token:s", streams=["a"]))
     run(store, create(A, TEXT, b"a" * 8), create(B, TEXT, b"b" * 8))
     run(store, create(CLOSED, TEXT, b"c" * 8, closes=True), create(FORK, None, fork=fork_of(A)))
     store.run_checkpoint()
