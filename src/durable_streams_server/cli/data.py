@@ -11,6 +11,7 @@ import click
 from ..errors import StreamError
 from ..protocol import lifetime
 from ..protocol.state import StreamState
+from ..protocol.subscriptions.subscription import Subscription
 from ..storage.damage import Damaged
 from ..storage.files.catalog import LmdbCatalog
 from ..storage.files.directory import CATALOG, DirectoryInUse, DirectoryRefused, prepare
@@ -79,10 +80,23 @@ def _exit_if_unusable() -> Iterator[None]:
 @click.command(epilog="Exit codes: 0, 1 when STREAM is not there, 4 when DIR cannot be used.")
 @click.argument("directory", metavar="DIR", type=DIRECTORY)
 @click.argument("stream", required=False)
-def inspect(directory: str, stream: str | None) -> None:
-    """List the streams in DIR, or show the properties of STREAM. Nothing is changed."""
+@click.option(
+    "--subscriptions",
+    "lists_subscriptions",
+    is_flag=True,
+    help="List the subscriptions instead: id, type, pattern, links, streams with news, and the client that created it.",
+)
+def inspect(directory: str, stream: str | None, lists_subscriptions: bool) -> None:
+    """List the streams or subscriptions in DIR, or show the properties of STREAM. Nothing is changed."""
+    if stream is not None and lists_subscriptions:
+        raise click.UsageError("--subscriptions lists all subscriptions, so it goes without STREAM")
     with open_directory(directory, readonly=True) as (disk, catalog):
-        states = FileStore(disk, catalog, readonly=True).states
+        store = FileStore(disk, catalog, readonly=True)
+        states = store.states
+        if lists_subscriptions:
+            for subscription in sorted(store.subscriptions, key=lambda each: each.id):
+                click.echo(_subscription_line(subscription))
+            return
         if stream is None:
             for path in sorted(states.paths()):
                 state = states.visible(path)
@@ -161,6 +175,20 @@ def _properties(state: StreamState) -> Iterator[tuple[str, object]]:
     deadline = state.deadline()
     if deadline is not None:
         yield "expires", moment(deadline + offset)
+
+
+def _subscription_line(subscription: Subscription) -> str:
+    """Returns what `inspect` shows of a subscription, as one line. The owner is shown to operators only, never to clients."""
+    config = subscription.config
+    columns = (
+        subscription.id,
+        config.kind,
+        config.pattern or "-",
+        f"{len(subscription.links)} links",
+        f"{len(subscription.cursors)} with news",
+        subscription.owner or "-",
+    )
+    return "\t".join(map(shown, columns))
 
 
 def moment(microseconds: int) -> str:

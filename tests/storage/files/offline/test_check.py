@@ -306,6 +306,25 @@ def test_inspect_prints_streams_and_changes_nothing(directory: Path) -> None:
     assert {path: path.read_bytes() for path in (directory / "wal").iterdir()} == before
 
 
+def test_inspect_lists_subscriptions_with_their_owners(directory: Path) -> None:
+    with FileBackedStreamStore(directory, segment_size=SEGMENT) as store:
+        for command in (
+            subscribe("mine", "token:me", streams=["text", "other"]),
+            subscribe("a\nb", "jwt:mallory\x1b[2J\tx"),
+            subscribe("open", None, type="webhook", pattern="**"),
+        ):
+            store.shell.wait_for(store.execute(command, NOW))
+    result = CliRunner().invoke(main, ["inspect", str(directory), "--subscriptions"])
+    assert result.exit_code == 0, result.output
+    assert result.output.splitlines() == [
+        "a\\nb\tpull-wake\tevents/*\t0 links\t0 with news\tjwt:mallory\\x1b[2J\\tx",
+        "mine\tpull-wake\t-\t2 links\t0 with news\ttoken:me",
+        "open\twebhook\t**\t0 links\t0 with news\t-",
+    ]
+    both = CliRunner().invoke(main, ["inspect", str(directory), "/text", "--subscriptions"])
+    assert both.exit_code == 2
+
+
 def test_flipped_bit_of_subscription_document_is_found(directory: Path) -> None:
     with FileBackedStreamStore(directory, segment_size=SEGMENT) as store:
         command = subscribe("needle", description="a description to be found")
