@@ -316,8 +316,8 @@ def test_smallest_token_is_loaded(path: Path) -> None:
             "at $.tokens[0]: a path must begin with a slash, as in /v1/stream/chat/*",
         ),
         (
-            document({**GOOD, "limits": {"connections": 0}}),
-            "at $.tokens[0].limits: the limit connections must be from 1 to 2^53 - 1",
+            document({**GOOD, "limits": {"subscriptions": 0}}),
+            "at $.tokens[0].limits: the limit subscriptions must be from 1 to 2^53 - 1",
         ),
         (
             document(GOOD, {**GOOD, "id": "1" * 12}, GOOD),

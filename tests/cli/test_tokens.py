@@ -81,7 +81,7 @@ def test_create_takes_grants_a_name_an_expiry_and_limits(path: Path) -> None:
     ]
     assert stored.name == "chat app"
     assert stored.expires_at == stored.created_at + 30 * 24 * 3600 * SECOND
-    assert stored.limits == TokenLimits(1, 2, 3, 4, 5, 6)
+    assert stored.limits == TokenLimits(1, 2, 3, 4, 5)
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,6 @@ _LIMITS: Final = {
     "appends_per_second": "Appends in a second.",
     "bytes_per_second": "Bytes of appends in a second.",
     "subscriptions": "Subscriptions that the token has created.",
-    "connections": "Connections at once.",
     "body_bytes": "Bytes of one request body.",
 }
 

@@ -42,12 +42,13 @@ class Grant(msgspec.Struct, frozen=True):
 class TokenLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The limits of one token. None stands for the default of the server.
 
+    There is none of connections, because a token comes with a request, and a connection begins before it.
+
     Attributes:
         live_readers: live reads at once.
         appends_per_second: appends in a second.
         bytes_per_second: bytes of appends in a second.
         subscriptions: subscriptions that the token has created.
-        connections: connections at once.
         body_bytes: bytes of one request body.
     """
 
@@ -55,7 +56,6 @@ class TokenLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     appends_per_second: int | None = None
     bytes_per_second: int | None = None
     subscriptions: int | None = None
-    connections: int | None = None
     body_bytes: int | None = None
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ from durable_streams_server import (
 from durable_streams_server.access import token_file
 from durable_streams_server.access.signed_urls import sign_url
 from durable_streams_server.access.static_tokens import StaticToken, create_text, parse_token
-from durable_streams_server.protocol.permissions import parse_grant
+from durable_streams_server.protocol.permissions import TokenLimits, parse_grant
 from durable_streams_server.protocol.units import SECOND
 from tests.access.provider import NOW, NOW_SECONDS, RULES, usual_key_set
 from tests.http.lanes import Caller
@@ -58,12 +58,13 @@ class Guarded:
         )
         self._native = native
 
-    def token(self, *grants: str, seconds: float | None = None) -> str:
+    def token(self, *grants: str, seconds: float | None = None, **limits: int) -> str:
         """Returns a new static token, which the server knows at once.
 
         Args:
             grants: what it may do, such as `read:/v1/stream/*`.
             seconds: the seconds after which it expires.
+            limits: the limits of the token.
         """
         text = create_text()
         presented = parse_token(text)
@@ -75,6 +76,7 @@ class Guarded:
             tuple(map(parse_grant, grants)),
             created_at=self.now,
             expires_at=expires,
+            limits=TokenLimits(**limits),
         )
         token_file.add(self.path, token)
         self.authenticator.reload()

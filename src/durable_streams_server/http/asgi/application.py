@@ -120,7 +120,9 @@ class DurableStreamsApp:
         handler = ReadOnlyHandler if options.read_only else Handler
         clients = options.clients
         self.rates = Rates(clients.max_appends_per_second, clients.max_bytes_per_second)
-        rates = self.rates if clients.has_rates else None
+        # A token may have limits of its own, also if the server has none.
+        is_rated = clients.has_rates or options.access.authenticator is not None
+        rates = self.rates if is_rated else None
         gate = make_gate(options, self.engine, rates)
         self.handler = handler(self.engine, self.service, options, gate, self.facts, self._metrics)
         self.budget = ReceiveBudget(options.max_in_flight, options.max_body)

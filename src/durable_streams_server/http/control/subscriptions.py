@@ -54,6 +54,9 @@ class SubscriptionRoutes:
 
     def _subscribe(self, request: Request, permit: Permit, id_: str) -> Answer:
         command = commands.parse_subscribe(id_, json_body(request), self._root)
+        command = msgspec.structs.replace(
+            command, owner=permit.client or "", most=permit.limits.subscriptions
+        )
         return (
             self._rights.check_config(permit, command.config)
             .then(lambda _: self._service.subscribe(command))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from ...protocol.permissions import NO_LIMITS
 from ..limits.rates import Rates
 from ..request import Request, too_large
 from .clients import client_key
@@ -24,6 +25,7 @@ class AppendLimits:
     def __init__(self, rates: Rates, find: Callable[[bytes, str], tuple[str, bool]]) -> None:
         self._rates = rates
         self._find = find
+        self._limits_all = rates.limits_all
 
     def check(self, request: Request, permit: Permit, peer: str | None) -> Permit:
         """Counts an append or a create, and returns the permit. Other requests pass uncounted.
@@ -33,6 +35,8 @@ class AppendLimits:
             TooManyRequests: TOO_MANY_APPENDS or TOO_MANY_BYTES.
             BadRequest, NotFound: The path names neither a stream nor a route.
         """
+        if permit.limits is NO_LIMITS and not self._limits_all:
+            return permit
         if request.method in _COUNTED:
             known = request.known
             if (known is not None and known.append is not None) or self._is_of_stream(request):

@@ -38,6 +38,7 @@ class Rates:
         clock: returns monotonic time in nanoseconds.
 
     Attributes:
+        limits_all: whether there is a limit for clients that have none of their own.
         appends_refused: number of requests refused because of the number of appends.
         octets_refused: number of requests refused because of the bytes of appends.
     """
@@ -48,6 +49,7 @@ class Rates:
         octets: int | None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
+        self.limits_all = appends is not None or octets is not None
         self._appends = appends
         self._octets = octets
         self._of_append = 0 if appends is None else time_of(1, appends)
