@@ -77,7 +77,7 @@ async def test_token_has_as_many_subscriptions_as_it_may(site: Guarded) -> None:
         sent = {"content-type": "application/json", **bearer(by)}
         answer = await call("PUT", f"{SUBSCRIPTIONS}/{id_}", sent, json.dumps(body).encode())
         if answer.status == 429:
-            assert answer.error["code"] == "TOO_MANY_SUBSCRIPTIONS_OF_CLIENT"
+            assert answer.error["code"] == "TOO_MANY_SUBSCRIPTIONS_OF_TOKEN"
         return answer.status
 
     assert [await subscribe(id_, token) for id_ in ("a", "b", "c", "b")] == [201, 201, 429, 200]
@@ -95,3 +95,17 @@ async def test_token_without_limits_has_those_of_the_server(tmp_path: Path) -> N
     assert [(await call("POST", A, sent, b"x")).status for _ in range(6)] == [204] * 5 + [429]
     sent = {**TEXT, **bearer(fast)}
     assert [(await call("POST", A, sent, b"x")).status for _ in range(20)] == [204] * 20
+
+
+async def test_tokens_without_limit_of_their_own_have_that_of_the_server(tmp_path: Path) -> None:
+    site = Guarded(tmp_path, native=True, limits=ClientLimits(max_subscriptions_per_token=1))
+    call = await ready(site)
+    plain, more = site.token(EVERYTHING), site.token(EVERYTHING, subscriptions=2)
+
+    async def subscribe(id_: str, by: str) -> int:
+        body = {"type": "pull-wake", "pattern": "chat/*", "wake_stream": f"wakes/{id_}"}
+        sent = {"content-type": "application/json", **bearer(by)}
+        return (await call("PUT", f"{SUBSCRIPTIONS}/{id_}", sent, json.dumps(body).encode())).status
+
+    assert [await subscribe(id_, plain) for id_ in ("a", "b")] == [201, 429]
+    assert [await subscribe(id_, more) for id_ in ("b", "c", "d")] == [201, 201, 429]

@@ -61,6 +61,14 @@ class Clients(Topic):
         unset="no limit",
         example="1m",
     )
+    max_subscriptions_per_token: int | None = setting(
+        None,
+        "Subscriptions that one token has created and that still exist; past it, 429.",
+        kind=_COUNT,
+        metavar="COUNT",
+        unset="no limit",
+        example=100,
+    )
     trusted_proxy: tuple[str, ...] = setting(
         (),
         "Proxy that names the address and the scheme of its clients in X-Forwarded-For and X-Forwarded-Proto, or in Forwarded: an IP address, "
@@ -77,6 +85,7 @@ class Clients(Topic):
             max_live_readers_per_client=self.max_live_readers_per_client,
             max_appends_per_second=self.max_appends_per_second,
             max_bytes_per_second=self.max_bytes_per_second,
+            max_subscriptions_per_token=self.max_subscriptions_per_token,
         )
 
     def trusted_proxies(self) -> TrustedProxies:

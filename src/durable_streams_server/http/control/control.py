@@ -44,7 +44,9 @@ class Control:
             **InfoRoute(engine, service, options, targets.root, facts).actions,
             **ListingRoute(engine).actions,
             **OpenApiRoute(targets.root).actions,
-            **SubscriptionRoutes(service, targets.root).actions,
+            **SubscriptionRoutes(
+                service, targets.root, options.clients.max_subscriptions_per_token
+            ).actions,
             **WorkerRoutes(service, targets.root).actions,
         }
 

@@ -34,14 +34,16 @@ class SubscriptionRoutes:
     Args:
         service: Runs the subscriptions.
         root: The stream root.
+        most_per_token: Maximum number of subscriptions that one token has created, unless the token has a limit of its own.
 
     Attributes:
         actions: The function for each route and method.
     """
 
-    def __init__(self, service: Service, root: str) -> None:
+    def __init__(self, service: Service, root: str, most_per_token: int | None) -> None:
         self._service = service
         self._root = root
+        self._most_per_token = most_per_token
         self._rights = SubscriptionRights(service, root)
         self.actions: Actions = {
             (SUBSCRIPTION, "PUT"): self._subscribe,
@@ -54,9 +56,9 @@ class SubscriptionRoutes:
 
     def _subscribe(self, request: Request, permit: Permit, id_: str) -> Answer:
         command = commands.parse_subscribe(id_, json_body(request), self._root)
-        command = msgspec.structs.replace(
-            command, owner=permit.client or "", most=permit.limits.subscriptions
-        )
+        own = permit.limits.subscriptions
+        most = self._most_per_token if own is None else own
+        command = msgspec.structs.replace(command, owner=permit.client, owner_limit=most)
         return (
             self._rights.check_config(permit, command.config)
             .then(lambda _: self._service.subscribe(command))
