@@ -19,6 +19,7 @@ STREAMS = 16  # streams that a load appends to in turn
 PATH = "/v1/stream/s#"  # of a stream; `#` stands for its number
 TEXT = {"content-type": "text/plain"}
 _PATIENCE = 5.0  # seconds within which a server must accept connections again
+FLAGS = ("--port", "0", "--drain", "0", "--data-dir")
 _GRACE = 20.0  # seconds until a server that does not stop is killed
 
 
@@ -65,7 +66,7 @@ def running(*flags: str) -> Iterator[Server]:
     with tempfile.TemporaryDirectory(dir=SCRATCH) as directory:
         on_core = ("taskset", "-c", str(SERVER_CORE))
         process = subprocess.Popen(
-            [*on_core, *COMMAND, "serve", "--port", "0", "--data-dir", f"{directory}/data", *flags],
+            [*on_core, *COMMAND, "serve", *FLAGS, f"{directory}/data", *flags],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,

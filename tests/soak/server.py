@@ -90,7 +90,8 @@ class SoakedServer:
         self.url = f"http://127.0.0.1:{port}"
         self.log = place / "log"
         self._held = place / "held"
-        self._flags = ("--port", str(port), "--data-dir", str(self.directory), *flags)
+        where = ("--port", str(port), "--data-dir", str(self.directory))
+        self._flags = (*where, "--drain", "1", *flags)
         self._process: subprocess.Popen[str] | None = None
         self.starts: list[float] = []
         self.stops: list[float] = []
