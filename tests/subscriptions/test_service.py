@@ -5,7 +5,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from durable_streams_server.errors import BadRequest, Conflict, Fenced, NotFound, StorageFull
+from durable_streams_server.errors import (
+    BadRequest,
+    Conflict,
+    Fenced,
+    NotFound,
+    StorageFull,
+    TooManyRequests,
+)
 from durable_streams_server.protocol.subscriptions.commands import (
     Acknowledge,
     Claim,
@@ -62,6 +69,38 @@ async def test_webhook_without_public_url_is_refused(running: Running) -> None:
     assert caught.value.code == "PUBLIC_URL_UNKNOWN"
     assert running.client.checked == []
     await running.subscribe(type="pull-wake")
+
+
+async def test_subscribe_above_the_limit_of_its_owner_looks_up_no_name(running: Running) -> None:
+    await running.run(subscribe("a", "token:me", 1))
+    hooked = subscribe("b", "token:me", 1, type="webhook")
+    with pytest.raises(TooManyRequests) as caught:
+        running.service.subscribe(hooked)
+    assert caught.value.code == "TOO_MANY_SUBSCRIPTIONS_OF_TOKEN"
+    assert running.client.checked == []
+    assert running.store.subscriptions.keys == ()
+
+
+async def test_limit_of_an_owner_is_checked_again_after_the_name_lookup(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up = asyncio.Event()
+    urls = []
+
+    async def look_up(url: str) -> None:
+        urls.append(url)
+        await looked_up.wait()
+
+    monkeypatch.setattr(running.client, "resolve_and_check", look_up)
+    tickets = [
+        running.service.subscribe(subscribe(id_, "token:me", 1, type="webhook")) for id_ in "ab"
+    ]
+    await running.until(lambda: urls == [HOOK, HOOK])
+    looked_up.set()
+    await settled(tickets[0])
+    with pytest.raises(TooManyRequests):
+        await settled(tickets[1])
+    assert running.store.subscriptions.owners.counts == {"token:me": 1}
 
 
 async def test_first_webhook_creates_the_signing_key(running: Running) -> None:

@@ -85,7 +85,7 @@ def create_app(
         guard: An asynchronous function that allows or refuses each request. See `Guard`.
         access: Who may reach the streams, by tokens and by the host that a request names. Everyone by default. See `AccessControl`.
         read_only: Whether HTTP clients may only read; any other request is refused with 405. The program itself can still write with `streams`.
-        limits: What clients may take of the server: live reads, and appends in a second. See `ClientLimits`.
+        limits: What clients may take of the server: live reads, appends in a second, and subscriptions. See `ClientLimits`.
         clock: Returns the time in microseconds since 1970.
     """
     return _assemble(AppSettings(**locals()))  # here `locals()` contains exactly the arguments

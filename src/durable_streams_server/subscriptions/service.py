@@ -39,6 +39,7 @@ from ..protocol.subscriptions.commands import (
     Tend,
 )
 from ..protocol.subscriptions.outcomes import AckOutcome, SubscribeOutcome
+from ..protocol.subscriptions.owners import check_room
 from ..protocol.subscriptions.steps import Step, StepKind, next_step
 from ..protocol.subscriptions.subscription import Subscription
 from ..protocol.subscriptions.views import MAX_LISTED, View
@@ -160,7 +161,10 @@ class Service:
         Raises:
             BadRequest: WEBHOOK_URL_REJECTED if webhooks may not go to the URL; PUBLIC_URL_UNKNOWN if the subscription has a webhook
                 and the server does not know its public URL.
+            TooManyRequests: TOO_MANY_SUBSCRIPTIONS_OF_TOKEN or TOO_MANY_SUBSCRIPTIONS.
         """
+        # The store checks this again. It is checked here too, so that a client at its limit causes no lookup of a name.
+        check_room(self._store.subscriptions, command)
         url = command.config.webhook_url
         if url is None:
             return self._load_dependencies().then(lambda _: self.run(command))

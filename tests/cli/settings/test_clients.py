@@ -10,8 +10,9 @@ def test_limits_of_clients_become_the_argument_of_the_application() -> None:
     assert load_settings([], {}).settings.client_limits() == ClientLimits()
     flags = ["--max-live-readers", "5", "--max-live-readers-per-stream", "4"]
     flags += ["--max-live-readers-per-client", "3", "--max-appends-per-second", "2"]
+    flags += ["--max-subscriptions-per-token", "6"]
     found = load_settings(flags, {"DURABLE_STREAMS_MAX_BYTES_PER_SECOND": "1m"})
-    assert found.settings.client_limits() == ClientLimits(5, 4, 3, 2, 1024 * 1024)
+    assert found.settings.client_limits() == ClientLimits(5, 4, 3, 2, 1024 * 1024, 6)
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,7 @@ def test_limits_of_clients_become_the_argument_of_the_application() -> None:
         "max-live-readers-per-client",
         "max-appends-per-second",
         "max-bytes-per-second",
+        "max-subscriptions-per-token",
     ],
 )
 def test_limit_of_clients_is_at_least_1(flag: str) -> None:

@@ -48,9 +48,12 @@ async def test_info_has_the_limits_in_force() -> None:
     assert limits["event_stream_seconds"] == 7.5
     assert limits["body_timeout_seconds"] == 3
     assert limits["streams_listed"] == MAX_STREAMS_LISTED
-    clients = ClientLimits(max_live_readers_per_client=7, max_bytes_per_second=8)
+    clients = ClientLimits(
+        max_live_readers_per_client=7, max_bytes_per_second=8, max_subscriptions_per_token=9
+    )
     limits = (await shown(limits=clients))["limits"]
     assert limits["live_readers_per_client"] == 7
+    assert limits["subscriptions_per_token"] == 9
     assert (limits["appends_per_second"], limits["append_bytes_per_second"]) == (None, 8)
     limits = (await shown())["limits"]
     assert limits["control_body_bytes"] == MAX_CONTROL_BODY

@@ -3,12 +3,17 @@
 import pytest
 
 from durable_streams_server.http.limits.client_limits import ClientLimits
+from durable_streams_server.protocol.subscriptions.owners import MAX_SUBSCRIPTIONS
 
 
 def test_defaults_limit_live_readers_and_no_rates() -> None:
     limits = ClientLimits()
     assert limits.max_live_readers_per_client == limits.max_live_readers // 2 == 10_000
     assert not limits.has_rates
+
+
+def test_one_token_may_create_half_of_all_subscriptions_by_default() -> None:
+    assert ClientLimits().max_subscriptions_per_token == MAX_SUBSCRIPTIONS // 2
 
 
 @pytest.mark.parametrize("name", ["max_appends_per_second", "max_bytes_per_second"])

@@ -4,7 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from durable_streams_server import FileBackedStreamStore, StreamStore, create_app
+from durable_streams_server import (
+    ClientLimits,
+    FileBackedStreamStore,
+    StreamStore,
+    create_app,
+)
 from durable_streams_server.errors import TooManyRequests
 from durable_streams_server.http.asgi.application import DurableStreamsApp
 from durable_streams_server.http.limits.live_readers import LiveReaders
@@ -12,8 +17,11 @@ from durable_streams_server.http.limits.rates import MAX_RATED_CLIENTS, Rates
 from durable_streams_server.http.observing.limit_table import LimitTable
 from durable_streams_server.http.observing.own_limits import add_client_limits
 from durable_streams_server.http.serving.server import Server
+from durable_streams_server.protocol.subscriptions.owner_counts import OwnerCounts
 from durable_streams_server.storage.files.limits import STANDARD
 from durable_streams_server.storage.files.wal_sizes import MIN_SIZE
+from tests.protocol.subscriptions.world import subscribe
+from tests.requests import NOW
 
 MIB = 1024 * 1024
 
@@ -23,13 +31,23 @@ def limits_of(app: DurableStreamsApp) -> dict[str, tuple[float, float]]:
 
 
 async def test_budgets_and_deliveries_are_shown_for_every_store() -> None:
-    app = create_app(store=StreamStore(), max_body=MIB, max_in_flight=2 * MIB, max_unsent=3 * MIB)
+    store = StreamStore()
+    app = create_app(
+        store=store,
+        max_body=MIB,
+        max_in_flight=2 * MIB,
+        max_unsent=3 * MIB,
+        limits=ClientLimits(max_subscriptions_per_token=7),
+    )
+    store.execute(subscribe("s", "token:me", 7), NOW)
     app.budget.take(5)
     app.engine.sending.held = 7
     found = limits_of(app)
     assert found["in_flight_bytes"] == (2 * MIB, 5)
     assert found["unsent_bytes"] == (3 * MIB, 7)
     assert found["deliveries"] == (512, 0)
+    assert found["subscriptions"] == (100_000, 1)
+    assert found["subscriptions_of_one_token"] == (7, 1)
     assert "wal_bytes" not in found
 
 
@@ -64,7 +82,10 @@ async def test_server_adds_its_connections() -> None:
 def test_limits_of_clients_are_shown_with_the_client_that_uses_most() -> None:
     table, readers = LimitTable(), LiveReaders(10, 3, 2)
     rates = Rates(1, None, lambda: 0)
-    add_client_limits(table, readers, rates)
+    owners = OwnerCounts()
+    for owner in ("token:x", "token:y", "token:x"):
+        owners.add(owner)
+    add_client_limits(table, readers, rates, owners, 5)
     for path, client in (("/a", "x"), ("/a", "y"), ("/a", "z"), ("/b", "x")):
         readers.take(path, client)
     with pytest.raises(TooManyRequests):
@@ -74,6 +95,7 @@ def test_limits_of_clients_are_shown_with_the_client_that_uses_most() -> None:
         "live_readers_of_one_stream": (3, 3),
         "live_readers_of_one_client": (2, 2),
         "rated_clients": (MAX_RATED_CLIENTS, 0),
+        "subscriptions_of_one_token": (5, 2),
     }
     rates.appends_refused, rates.octets_refused = 5, 6
     assert table.refusals == [

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from durable_streams_server.errors import TooManyRequests
 from durable_streams_server.protocol.decisions.quota import Usage
 from durable_streams_server.protocol.subscriptions.commands import (
     Claim,
@@ -92,6 +93,8 @@ def test_recovery_restores_subscriptions_with_and_without_a_checkpoint(checkpoin
         assert documents_of(store) == expected
         assert [each.owner for each in store.subscriptions] == ["token:s", None]
         assert store.subscriptions.owners.counts == {"token:s": 1}
+        with pytest.raises(TooManyRequests):
+            run(store, subscribe("v", "token:s", 1))
         assert [each.id for each in store.subscriptions.watchers(A)] == ["s", "t"]
     run(store, append(A, b"3", JSON))
     store.run_checkpoint()

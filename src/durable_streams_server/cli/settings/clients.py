@@ -9,6 +9,7 @@ from ...http.limits.client_limits import (
     DEFAULT_MAX_LIVE_READERS,
     DEFAULT_MAX_LIVE_READERS_PER_CLIENT,
     DEFAULT_MAX_LIVE_READERS_PER_STREAM,
+    DEFAULT_MAX_SUBSCRIPTIONS_PER_TOKEN,
     ClientLimits,
 )
 from ...http.proxies import TrustedProxies
@@ -61,13 +62,11 @@ class Clients(Topic):
         unset="no limit",
         example="1m",
     )
-    max_subscriptions_per_token: int | None = setting(
-        None,
-        "Subscriptions that one token has created and that still exist; past it, 429.",
+    max_subscriptions_per_token: int = setting(
+        DEFAULT_MAX_SUBSCRIPTIONS_PER_TOKEN,
+        "Subscriptions that one token may have created, unless the token has a limit of its own; past it, 429.",
         kind=_COUNT,
         metavar="COUNT",
-        unset="no limit",
-        example=100,
     )
     trusted_proxy: tuple[str, ...] = setting(
         (),

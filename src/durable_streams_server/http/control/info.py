@@ -81,6 +81,7 @@ class LimitsInForce(msgspec.Struct, frozen=True):
         live_readers_per_stream: Maximum live reads of one stream at once.
         appends_per_second: Maximum appends of one client in a second, or null for no limit.
         append_bytes_per_second: Maximum bytes of appends of one client in a second, or null for no limit.
+        subscriptions_per_token: Maximum subscriptions that one token has created.
     """
 
     url_bytes: int
@@ -105,6 +106,7 @@ class LimitsInForce(msgspec.Struct, frozen=True):
     live_readers_per_stream: int
     appends_per_second: int | None
     append_bytes_per_second: int | None
+    subscriptions_per_token: int
 
 
 class Info(msgspec.Struct, frozen=True):
@@ -220,4 +222,5 @@ def _limits(engine: Engine, options: HandlerOptions) -> LimitsInForce:
         live_readers_per_stream=options.clients.max_live_readers_per_stream,
         appends_per_second=options.clients.max_appends_per_second,
         append_bytes_per_second=options.clients.max_bytes_per_second,
+        subscriptions_per_token=options.clients.max_subscriptions_per_token,
     )

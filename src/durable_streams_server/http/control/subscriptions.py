@@ -34,16 +34,16 @@ class SubscriptionRoutes:
     Args:
         service: Runs the subscriptions.
         root: The stream root.
-        most_per_token: Maximum number of subscriptions that one token has created, unless the token has a limit of its own.
+        max_per_token: The maximum number of subscriptions that a token has created, unless the token has a limit of its own.
 
     Attributes:
         actions: The function for each route and method.
     """
 
-    def __init__(self, service: Service, root: str, most_per_token: int | None) -> None:
+    def __init__(self, service: Service, root: str, max_per_token: int) -> None:
         self._service = service
         self._root = root
-        self._most_per_token = most_per_token
+        self._max_per_token = max_per_token
         self._rights = SubscriptionRights(service, root)
         self.actions: Actions = {
             (SUBSCRIPTION, "PUT"): self._subscribe,
@@ -55,10 +55,11 @@ class SubscriptionRoutes:
         }
 
     def _subscribe(self, request: Request, permit: Permit, id_: str) -> Answer:
-        command = commands.parse_subscribe(id_, json_body(request), self._root)
         own = permit.limits.subscriptions
-        most = self._most_per_token if own is None else own
-        command = msgspec.structs.replace(command, owner=permit.client, owner_limit=most)
+        limit = self._max_per_token if own is None else own
+        command = commands.parse_subscribe(
+            id_, json_body(request), self._root, permit.client, limit
+        )
         return (
             self._rights.check_config(permit, command.config)
             .then(lambda _: self._service.subscribe(command))

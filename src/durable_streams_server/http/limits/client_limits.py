@@ -13,6 +13,8 @@ DEFAULT_MAX_LIVE_READERS: Final = 20_000
 DEFAULT_MAX_LIVE_READERS_PER_STREAM: Final = 20_000
 #: Default maximum number of live reads of one client, which leaves room for others, as the limit of connections per address does.
 DEFAULT_MAX_LIVE_READERS_PER_CLIENT: Final = 10_000
+#: Default maximum number of subscriptions that one token has created: half of all, which leaves room for other tokens.
+DEFAULT_MAX_SUBSCRIPTIONS_PER_TOKEN: Final = 50_000
 
 
 class ClientLimits(msgspec.Struct, frozen=True):
@@ -24,7 +26,7 @@ class ClientLimits(msgspec.Struct, frozen=True):
         max_live_readers_per_client: maximum number of live reads of one client.
         max_appends_per_second: maximum number of appends of one client in a second. A create counts as an append. None sets no limit.
         max_bytes_per_second: maximum bytes of appends and creates of one client in a second. None sets no limit.
-        max_subscriptions_per_token: maximum number of subscriptions that one token has created. None sets no limit.
+        max_subscriptions_per_token: maximum number of subscriptions that one token has created. Clients without a token have no such limit.
 
     Raises:
         TypeError: a limit is not a whole number.
@@ -36,7 +38,7 @@ class ClientLimits(msgspec.Struct, frozen=True):
     max_live_readers_per_client: int = DEFAULT_MAX_LIVE_READERS_PER_CLIENT
     max_appends_per_second: int | None = None
     max_bytes_per_second: int | None = None
-    max_subscriptions_per_token: int | None = None
+    max_subscriptions_per_token: int = DEFAULT_MAX_SUBSCRIPTIONS_PER_TOKEN
 
     def __post_init__(self) -> None:
         require(int, max_live_readers=self.max_live_readers)
@@ -44,7 +46,7 @@ class ClientLimits(msgspec.Struct, frozen=True):
         require(int, max_live_readers_per_client=self.max_live_readers_per_client)
         require(OPTIONAL_INT, max_appends_per_second=self.max_appends_per_second)
         require(OPTIONAL_INT, max_bytes_per_second=self.max_bytes_per_second)
-        require(OPTIONAL_INT, max_subscriptions_per_token=self.max_subscriptions_per_token)
+        require(int, max_subscriptions_per_token=self.max_subscriptions_per_token)
         for name in self.__struct_fields__:
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ...protocol.subscriptions.owner_counts import OwnerCounts
+from ...protocol.subscriptions.owners import MAX_SUBSCRIPTIONS
 from ...storage.files.store import FileStore
 from ...streams.engine import Engine
 from ...subscriptions.service import Service
@@ -12,8 +14,18 @@ from ..limits.rates import MAX_RATED_CLIENTS, Rates
 from .limit_table import LimitTable
 
 
-def add_client_limits(table: LimitTable, readers: LiveReaders, rates: Rates) -> None:
-    """Adds the limits of an application's clients. Those of one stream or one client show the one that uses most."""
+def add_client_limits(
+    table: LimitTable, readers: LiveReaders, rates: Rates, owners: OwnerCounts, per_owner: int
+) -> None:
+    """Adds the limits of an application's clients. Those of one stream, client or token show the one that uses most.
+
+    Args:
+        table: the table.
+        readers: counts live reads.
+        rates: counts appends.
+        owners: counts the subscriptions of each token.
+        per_owner: the maximum number of subscriptions of a token without a limit of its own.
+    """
     table.add("live_readers", lambda: readers.limit, lambda: readers.used)
     table.add(
         "live_readers_of_one_stream", lambda: readers.per_stream, lambda: readers.most_of_one_stream
@@ -22,6 +34,7 @@ def add_client_limits(table: LimitTable, readers: LiveReaders, rates: Rates) -> 
         "live_readers_of_one_client", lambda: readers.per_client, lambda: readers.most_of_one_client
     )
     table.add("rated_clients", lambda: MAX_RATED_CLIENTS, lambda: len(rates))
+    table.add("subscriptions_of_one_token", lambda: per_owner, lambda: owners.most)
     table.add_refusals("live_readers", lambda: readers.refused)
     table.add_refusals("appends_per_second", lambda: rates.appends_refused)
     table.add_refusals("bytes_per_second", lambda: rates.octets_refused)
@@ -36,6 +49,7 @@ def add_own_limits(
     table.add("unsent_bytes", lambda: sending.limit, lambda: sending.held)
     table.add("deliveries", lambda: MAX_DELIVERIES, lambda: service.deliveries_running)
     store = engine.store
+    table.add("subscriptions", lambda: MAX_SUBSCRIPTIONS, lambda: len(store.subscriptions))
     if not isinstance(store, FileStore):
         return
     ledger, wal = store.ledger, store.wal

@@ -118,7 +118,11 @@ OPERATIONS: Final[dict[tuple[Route, str], Operation]] = {
                 "WEBHOOK_URL_REJECTED",
             ),
             409: ("SUBSCRIPTION_EXISTS",),
-            429: ("TOO_MANY_SUBSCRIPTIONS", "TOO_MANY_SUBSCRIPTIONS_OF_TOKEN", "TOO_MANY_LINKS"),
+            429: (
+                "TOO_MANY_SUBSCRIPTIONS",
+                "TOO_MANY_SUBSCRIPTIONS_OF_TOKEN",
+                "TOO_MANY_LINKS",
+            ),
         },
         common=_COMMON,
     ),
