@@ -109,6 +109,10 @@ EXPIRATIONS: Final = _family(
     "counter", "expirations_total", "Streams that were removed because their lifetime ended."
 )
 
+STREAMS: Final = _family(
+    "gauge", "streams", "Streams that exist, with those that are deleted and kept for their forks."
+)
+STREAM_BYTES: Final = _family("gauge", "stream_bytes", "Bytes of all streams.")
 SUBSCRIPTIONS: Final = _family("gauge", "subscriptions", "Subscriptions that exist.")
 SCHEDULED: Final = _family(
     "gauge",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ...protocol.subscriptions.owner_counts import OwnerCounts
 from ...protocol.subscriptions.owners import MAX_SUBSCRIPTIONS
 from ...storage.files.store import FileStore
@@ -49,6 +51,10 @@ def add_own_limits(
     table.add("unsent_bytes", lambda: sending.limit, lambda: sending.held)
     table.add("deliveries", lambda: MAX_DELIVERIES, lambda: service.deliveries_running)
     store = engine.store
+    table.add("streams", lambda: _limit(store.quota.max_streams), lambda: store.usage.streams)
+    table.add(
+        "stream_bytes", lambda: _limit(store.quota.max_total_bytes), lambda: store.usage.bytes
+    )
     table.add("subscriptions", lambda: MAX_SUBSCRIPTIONS, lambda: len(store.subscriptions))
     if not isinstance(store, FileStore):
         return
@@ -59,3 +65,8 @@ def add_own_limits(
         "fresh_producers", lambda: ledger.max_fresh_producers, lambda: ledger.states.tally.all
     )
     table.add("wal_bytes", lambda: wal.limit, lambda: wal.used)
+
+
+def _limit(most: int | None) -> float:
+    """Returns a limit as a number: infinity if there is none."""
+    return math.inf if most is None else most

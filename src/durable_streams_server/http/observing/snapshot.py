@@ -71,6 +71,9 @@ def take_snapshot(
     _add_loop(snapshot, observer, engine, lag)
     _add_store(snapshot, engine.store)
     _add_subscriptions(snapshot, service)
+    usage = engine.store.usage
+    snapshot.add(f.STREAMS, usage.streams)
+    snapshot.add(f.STREAM_BYTES, usage.bytes)
     snapshot.add(f.SUBSCRIPTIONS, len(engine.store.subscriptions))
     snapshot.add(f.EXPIRATIONS, engine.expired)
     snapshot.add(f.STORE_FAILED, engine.failure is not None)
