@@ -85,7 +85,7 @@ def test_limits_of_clients_are_shown_with_the_client_that_uses_most() -> None:
     owners = OwnerCounts()
     for owner in ("token:x", "token:y", "token:x"):
         owners.add(owner)
-    add_client_limits(table, readers, rates, owners, 5)
+    add_client_limits(table, readers, rates, owners, ClientLimits(max_subscriptions_per_token=5))
     for path, client in (("/a", "x"), ("/a", "y"), ("/a", "z"), ("/b", "x")):
         readers.take(path, client)
     with pytest.raises(TooManyRequests):

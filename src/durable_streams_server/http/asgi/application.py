@@ -132,13 +132,8 @@ class DurableStreamsApp:
         )
         self._receive_body = receiver.receive
         add_own_limits(self.limits, self.engine, self.service, self.budget)
-        add_client_limits(
-            self.limits,
-            self.handler.live_readers,
-            self.rates,
-            self.engine.store.subscriptions.owners,
-            clients.max_subscriptions_per_token,
-        )
+        owners = self.engine.store.subscriptions.owners
+        add_client_limits(self.limits, self.handler.live_readers, self.rates, owners, clients)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one ASGI scope: a lifespan, an HTTP request, or a WebSocket, which is closed."""

@@ -11,13 +11,18 @@ from ...streams.engine import Engine
 from ...subscriptions.service import Service
 from ...subscriptions.slots import MAX_DELIVERIES
 from ..limits.budget import ReceiveBudget
+from ..limits.client_limits import ClientLimits
 from ..limits.live_readers import LiveReaders
 from ..limits.rates import MAX_RATED_CLIENTS, Rates
 from .limit_table import LimitTable
 
 
 def add_client_limits(
-    table: LimitTable, readers: LiveReaders, rates: Rates, owners: OwnerCounts, per_owner: int
+    table: LimitTable,
+    readers: LiveReaders,
+    rates: Rates,
+    owners: OwnerCounts,
+    clients: ClientLimits,
 ) -> None:
     """Adds the limits of an application's clients. Those of one stream, client or token show the one that uses most.
 
@@ -26,8 +31,9 @@ def add_client_limits(
         readers: counts live reads.
         rates: counts appends.
         owners: counts the subscriptions of each token.
-        per_owner: the maximum number of subscriptions of a token without a limit of its own.
+        clients: the limits of clients.
     """
+    most_of_token = clients.max_subscriptions_per_token
     table.add("live_readers", lambda: readers.limit, lambda: readers.used)
     table.add(
         "live_readers_of_one_stream", lambda: readers.per_stream, lambda: readers.most_of_one_stream
@@ -36,7 +42,7 @@ def add_client_limits(
         "live_readers_of_one_client", lambda: readers.per_client, lambda: readers.most_of_one_client
     )
     table.add("rated_clients", lambda: MAX_RATED_CLIENTS, lambda: len(rates))
-    table.add("subscriptions_of_one_token", lambda: per_owner, lambda: owners.most)
+    table.add("subscriptions_of_one_token", lambda: most_of_token, lambda: owners.most)
     table.add_refusals("live_readers", lambda: readers.refused)
     table.add_refusals("appends_per_second", lambda: rates.appends_refused)
     table.add_refusals("bytes_per_second", lambda: rates.octets_refused)
