@@ -20,11 +20,12 @@ _APPENDS: Final = 64
 #: Bytes of the receive buffer of each reader, so that the system holds few of the bytes that the server sends.
 _RECEIVE_BUFFER: Final = 4096
 _SIP: Final = 512  # bytes that a reader takes at once
+_LEAST: Final = 2048  # bytes that each reader gets, more than a refusal has
 SECONDS: Final = 20.0  # how long the readers read
 _PATIENCE: Final = 30.0  # further seconds for readers that have got nothing yet
 #: Bytes of memory that one reader may cost, besides the large pages that all readers share: an event of 16 KiB that the socket has not taken,
 #: its encoding, and the connection.
-EACH: Final = 24 * 1024
+EACH: Final = 32 * 1024
 #: Bytes of large pages that the server may hold for all readers (`--max-unsent`).
 PAGES: Final = 256 * 1024 * 1024
 
@@ -54,7 +55,7 @@ class Outcome:
         grown = self.peak - self.before
         if grown > PAGES + self.readers * EACH:
             yield f"slow readers: memory grows by {grown >> 20} MiB"
-        if self.taken < self.readers * _SIP:
+        if self.taken < self.readers * _LEAST:
             yield f"slow readers: they have got only {self.taken} bytes"
 
 
@@ -71,7 +72,7 @@ def read_slowly(server: Server, readers: int = READERS, seconds: float = SECONDS
             sockets[opened.fileno()] = opened
             live = "&live=sse" if number % 2 else ""
             target = f"{STREAM}?offset={offsets[number // 2 % len(offsets)]}{live}"
-            opened.sendall(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            opened.sendall(f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
             opened.setblocking(False)
         taken, lost, delay = _sip(server, sockets, seconds)
     finally:
@@ -102,7 +103,7 @@ def _sip(
     delay = 0.0
     deadline = time.monotonic() + seconds
     latest = deadline + _PATIENCE
-    wanted = len(sockets) * _SIP
+    wanted = len(sockets) * _LEAST
     with httpx.Client(base_url=server.url, timeout=60) as http:
         while (now := time.monotonic()) < deadline or (taken < wanted and now < latest):
             for handle, reader in list(sockets.items()):

@@ -41,7 +41,7 @@ def test_each_fault_at_overload_is_a_complaint(found: Outcome, complaint: str) -
 @pytest.mark.parametrize(
     ("found", "complaint"),
     [
-        (replace(SLOW, peak=slow.PAGES + 100 * slow.EACH + MIB), "memory grows by 259 MiB"),
+        (replace(SLOW, peak=slow.PAGES + 100 * slow.EACH + MIB), "memory grows by 260 MiB"),
         (replace(SLOW, taken=100), "they have got only 100 bytes"),
     ],
 )
