@@ -12,7 +12,7 @@ PARALLEL := -n $(JOBS) --dist worksteal
 # The folders that mirror the source, without the command line, whose tests start processes.
 UNIT := $(addprefix tests/,protocol storage streams subscriptions http testing docs) $(wildcard tests/test_*.py)
 
-.PHONY: help serve test unit lint format rooms settings conformance interop browser crash damage subscriptions fuzz openapi extremes hostile overload soak planted bench compare profile lock clean
+.PHONY: help serve test unit lint format rooms settings conformance interop browser crash damage subscriptions fuzz openapi extremes hostile overload soak planted bench protected compare profile lock clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
@@ -84,6 +84,9 @@ planted: $(STAMPS)/dev ## Plant each storage bug of docs/traps.md in a copy of t
 # Renews benchmarks/results.json and docs/performance.md. Without PARTS all parts run.
 bench: $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/wrk $(STAMPS)/rust-$(RUST_PEER) $(STAMPS)/caddy-$(CADDY_PEER) ## Measure this server and others: make bench [PARTS="append sse"] [ROUNDS=3] [SECONDS=4]
 	ROUNDS=$(ROUNDS) SECONDS=$(SECONDS) $(BIN)/python -m benchmarks $(PARTS)
+
+protected: $(STAMPS)/dev $(STAMPS)/wrk ## Measure what access control and limits cost an append on files.
+	ROUNDS=$(ROUNDS) SECONDS=$(SECONDS) $(BIN)/python -m benchmarks.protected
 
 compare: $(STAMPS)/dev $(STAMPS)/wrk ## Measure this checkout beside another in one run: make compare BASE=../other [PARTS="append sse-one"]
 	ROUNDS=$(ROUNDS) SECONDS=$(SECONDS) $(BIN)/python -m benchmarks.compare $(BASE) $(PARTS)

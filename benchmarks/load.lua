@@ -1,5 +1,6 @@
 -- Requests for wrk, in turn to each of a number of streams: `wrk … -- METHOD PATH STREAMS TYPE BODY`.
 -- The number of the stream stands in place of `#` in the path; a path given as `@FILE` is one of that file's lines for each stream.
+-- A sixth argument is a bearer token.
 -- A body given as `@N` is N octets, as `json:N` N JSON values.
 local requests, turn = {}, 0
 
@@ -27,6 +28,7 @@ end
 init = function(args)
   local method, path, streams, type, body = args[1], args[2], tonumber(args[3]), args[4], body_of(args[5] or "")
   local headers = method == "POST" and { ["Content-Type"] = type } or {}
+  if args[6] then headers["Authorization"] = "Bearer " .. args[6] end
   for n, each in ipairs(paths_of(path, streams)) do
     requests[n] = wrk.format(method, each, headers, method == "POST" and body or nil)
   end

@@ -20,6 +20,8 @@ _RUST: Final = HERE / ".rust/bin/durable-streams-server"
 _CADDY: Final = HERE / ".caddy/caddy"
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PATIENCE: Final = 60.0  # seconds within which a server must answer
+#: Settings of this project's servers. They are variables, because an older checkout does not know their flags.
+_ENVIRONMENT: Final = {"DURABLE_STREAMS_DRAIN": "0"}
 _GRACE: Final = 5.0  # seconds after which a server that does not stop is killed
 
 
@@ -75,7 +77,7 @@ def _this(*flags: str) -> Callable[[int, str], list[str]]:
     program = "from durable_streams_server.cli import main; main()"
 
     def command(port: int, directory: str) -> list[str]:
-        where = [] if "--memory" in flags else ["--data-dir", directory, "--drain", "0"]
+        where = [] if "--memory" in flags else ["--data-dir", directory]
         return [sys.executable, "-c", program, "serve", "--port", str(port), *where, *flags]
 
     return command
@@ -153,7 +155,9 @@ def running_on(kind: str, directory: str, *wrapper: str) -> Iterator[Running]:
     port = free_port()
     command = [*wrapper, *KINDS[kind].command(port, directory)]
     process = subprocess.Popen(
-        ["taskset", "-c", str(SERVER_CORE), *command], stdout=subprocess.DEVNULL
+        ["taskset", "-c", str(SERVER_CORE), *command],
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, **_ENVIRONMENT},
     )
     try:
         _await_answer(process, port)
