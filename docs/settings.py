@@ -37,7 +37,7 @@ def _tables() -> str:
 
 def _row(setting: Setting) -> str:
     default = setting.default_text
-    if setting.default is not None and default:
+    if default and not setting.unset:
         default = f"`{default}`"
     cells = [
         f"`{setting.key}`",

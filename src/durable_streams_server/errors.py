@@ -4,7 +4,7 @@
     ├── BadRequest 400        INVALID_REQUEST, or a more specific code
     ├── Unauthorized 401      TOKEN_REQUIRED, INVALID_TOKEN, TOKEN_EXPIRED
     ├── ProducerFenced 403    PRODUCER_FENCED
-    ├── Forbidden 403         FORBIDDEN
+    ├── Forbidden 403         FORBIDDEN, FOREIGN_ORIGIN
     ├── NotFound 404          STREAM_NOT_FOUND, RESERVED_PATH, ...
     ├── MethodNotAllowed 405  METHOD_NOT_ALLOWED, READ_ONLY
     ├── RequestTimeout 408    REQUEST_TIMEOUT

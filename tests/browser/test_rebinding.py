@@ -1,4 +1,6 @@
-"""A page of a stranger whose name suddenly means this machine (DNS rebinding), so that page and streams are of the same origin.
+"""Pages of strangers and a server that everyone on this machine may use: the page can rebind its name, or call the server by its address.
+
+With DNS rebinding, the name of the stranger suddenly means this machine, so that page and streams are of the same origin.
 
 The page comes from the stranger's web server. Then that ends, and a server of streams takes over its address and port, which to the
 browser is the same as if the name had changed its address. CORS does not apply to requests within one origin.
@@ -6,6 +8,7 @@ browser is the same as if the name had changed its address. CORS does not apply 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -17,8 +20,16 @@ from playwright.sync_api import Page
 from tests.browser.application import STRANGER
 from tests.browser.conftest import new_stream
 from tests.browser.host import hosting
+from tests.browser.test_strangers import SUBMIT
 from tests.process import ServerProcess, serve
 
+PICTURE = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'
+#: Shows a stream as an image, and returns the width of the image, or 0 if the browser refuses it.
+EMBED = """(src) => new Promise((resolve) => {
+    const image = new Image()
+    image.onload = image.onerror = () => resolve(image.naturalWidth)
+    image.src = src
+})"""
 REFUSED = [421, "UNKNOWN_HOST"]
 
 #: Uses a stream, and tries to create a second one, in every way that a page can.
@@ -88,20 +99,88 @@ def test_rebound_page_uses_streams_if_its_name_is_allowed(tab: Page) -> None:
         assert httpx.head(url).status_code == 404
 
 
-@pytest.mark.parametrize(
-    ("flags", "answer"), [((), "allowed"), (("--cors-origin", "none"), "refused")]
-)
-def test_page_that_calls_the_server_by_its_address_is_subject_to_cors_only(
-    tab: Page, flags: tuple[str, ...], answer: str
-) -> None:
-    """This shows what the check of hosts does not do. Without access control, no setting stops an append of plain text."""
-    with hosting() as stranger, serve("--memory", *flags) as server:
+#: Tries everything that a page of another origin can: requests with CORS, and those that a browser sends without asking first.
+REACH = """async ([json, text]) => {
+    const headers = { "content-type": "application/json" }, body = "appended", mode = "no-cors"
+    const outcome = { read: await attempt(json) }
+    const followed = follow(json + "?offset=-1&live=sse")
+    await until(followed, (f) => f.values.length > 0 || f.closed)
+    followed.source.close()
+    outcome.events = followed.values
+    outcome.create = await attempt(json + "-made", { method: "PUT", headers })
+    outcome.append = await attempt(json, { method: "POST", headers, body: "2" })
+    outcome.simple = await attempt(text, { method: "POST", body })
+    await attempt(text, { method: "POST", mode, body })
+    outcome.delete = await attempt(json + "-made", { method: "DELETE" })
+    return outcome
+}"""
+CALLS = ("read", "create", "append", "simple", "delete")
+
+
+@dataclass
+class Reached:
+    """What a page has reached.
+
+    Attributes:
+        outcome: The results of the script `REACH`.
+        json: The content of the stream of JSON.
+        text: The content of the stream of text.
+        made: The status of a read of the stream that the script tries to create.
+    """
+
+    outcome: dict[str, Any]
+    json: list[int]
+    text: str
+    made: int
+
+
+def reach(tab: Page, name: str, *flags: str) -> Reached:
+    """Opens a page at another port under the name of a host. It calls the server by its address, and then submits a form."""
+    with hosting() as other, serve("--memory", *flags) as server:
         url, text = new_stream(server.url), f"{server.url}/v1/stream/{uuid4()}"
         httpx.put(text, headers={"content-type": "text/plain"}).raise_for_status()
-        tab.goto(stranger.origin_at(STRANGER))
-        assert tab.evaluate("url => attempt(url)", url) == answer
-        assert tab.evaluate("url => attempt(url + '-made', { method: 'PUT' })", url) == answer
-        assert httpx.head(f"{url}-made").status_code == (200 if answer == "allowed" else 404)
-        append = "url => attempt(url, { method: 'POST', body: 'appended' })"
-        assert tab.evaluate(append, text) == answer
-        assert httpx.get(text).text == "appended"
+        tab.goto(other.origin_at(name))
+        outcome: dict[str, Any] = tab.evaluate(REACH, [url, text])
+        with tab.expect_response(text):
+            tab.evaluate(SUBMIT, text)
+        made = httpx.get(f"{url}-made").status_code
+        return Reached(outcome, httpx.get(url).json(), httpx.get(text).text, made)
+
+
+@pytest.mark.parametrize(
+    "flags", [(), ("--cors-origin", "none"), ("--cors-origin", "https://app.example")]
+)
+def test_page_of_a_stranger_cannot_use_a_server_on_loopback(
+    tab: Page, flags: tuple[str, ...]
+) -> None:
+    reached = reach(tab, STRANGER, *flags)
+    assert reached == Reached({**dict.fromkeys(CALLS, "refused"), "events": []}, [1], "", 404)
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        ("localhost", ()),
+        ("127.0.0.1", ()),
+        (STRANGER, ("--allowed-host", STRANGER)),
+        (STRANGER, ("--cors-origin", "*")),
+    ],
+)
+def test_page_of_this_machine_or_of_an_allowed_origin_can(
+    tab: Page, name: str, flags: tuple[str, ...]
+) -> None:
+    """This shows that only the origin is the reason for the refusals in the test above."""
+    reached = reach(tab, name, *flags)
+    text = 'appendedappended["sent="]\r\n'
+    assert reached == Reached({**dict.fromkeys(CALLS, "allowed"), "events": [1]}, [1, 2], text, 404)
+
+
+@pytest.mark.parametrize(("name", "width"), [(STRANGER, 0), ("localhost", 9)])
+def test_page_of_the_same_host_embeds_a_stream_and_a_stranger_does_not(
+    tab: Page, name: str, width: int
+) -> None:
+    with hosting() as other, serve("--memory") as server:
+        url = f"{server.url}/v1/stream/{uuid4()}"
+        httpx.put(url, content=PICTURE, headers={"content-type": "image/svg+xml"})
+        tab.goto(other.origin_at(name))
+        assert tab.evaluate(EMBED, url.replace("127.0.0.1", "localhost")) == width

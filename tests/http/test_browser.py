@@ -306,7 +306,7 @@ async def test_application_sends_no_cors_headers_by_default(
 
 
 @pytest.mark.parametrize(
-    "origin", ["", "app.example", "https://", "https://a/b", "https://a b", "none"]
+    "origin", ["", "app.example", "https://", "https://a/b", "https://a b", "none", "Local"]
 )
 def test_invalid_origin_is_refused(origin: str) -> None:
     with pytest.raises(ValueError, match="not an origin"):

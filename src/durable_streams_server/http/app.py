@@ -65,7 +65,8 @@ def create_app(
     Args:
         store: Where streams are kept; a new `StreamStore` if not given. One store serves one application.
         hooks: Called when streams begin and end; see `create_registry_hooks`.
-        cors: True, or a list of the origins whose scripts may call the server. False leaves CORS headers to the host application.
+        cors: True, or a list of the origins whose scripts may call the server; `local` stands for those of pages of this machine. False
+            leaves CORS headers to the host application.
         shared_cache_age: Seconds that shared caches may keep a page that can grow. With 0 every cache revalidates it at each use.
         cursor_options: How the CDN cursor is computed.
         stream_root: The path below which `__ds` is reserved for the server.

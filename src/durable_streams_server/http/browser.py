@@ -1,11 +1,11 @@
 """Adds the headers for browsers and caches to every response: CORS, security headers, and `Vary`.
 
-No other file sets these headers, so no response has one of them twice. They are combined once, when the server starts: for each allowed
-origin there is one `Common` without `Accept-Encoding` in its `Vary` header, and one with it.
+No other file sets these headers, so no response has one of them twice. They are combined once for each allowed
+origin. There is one `Common` without `Accept-Encoding` in its `Vary` header, and one with it.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Final
 
 from ..errors import Header
@@ -20,6 +20,7 @@ _SECURITY: Final[list[Header]] = [
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"sandbox"),
 ]
+_EMBEDDABLE: Final = [*_SECURITY, (b"cross-origin-resource-policy", b"cross-origin")]
 METHODS: Final = b"GET, HEAD, PUT, POST, DELETE, OPTIONS"
 _REQUEST_HEADERS: Final = (
     b"Content-Type, Authorization, If-None-Match, Last-Event-ID, Cache-Control, Stream-Seq, "
@@ -42,13 +43,20 @@ _CREDENTIALS: Final[Header] = (b"access-control-allow-credentials", b"true")
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[!-.0->@-~]+")  # RFC 6454, 6.2
 
 
+#: Stands for the origins of all pages of this machine, in a list of origins.
+LOCAL: Final = "local"
+_KEPT: Final = 256  # maximum number of origins whose headers are kept
+
+_Commons = tuple[Common, Common]
+
+
 def check_origin(origin: str) -> None:
-    """Refuses a text that is neither `*` nor an origin.
+    """Refuses a text that is neither `*` nor `local` nor an origin.
 
     Raises:
         ValueError: The text is not an origin such as `https://app.example:8443`.
     """
-    if origin != "*" and not _ORIGIN.fullmatch(origin):
+    if origin not in ("*", LOCAL) and not _ORIGIN.fullmatch(origin):
         raise ValueError(f"{origin!r} is not an origin such as https://app.example")
 
 
@@ -56,25 +64,35 @@ class Browser:
     """Adds the common headers to responses, and answers preflights.
 
     Args:
-        origins: Origins whose scripts may call the server. `*` allows every origin, but only listed origins may send credentials. Without
-            origins, responses have no CORS headers.
+        origins: Origins whose scripts may call the server. `*` allows every origin, and `local` those of pages of this machine, but only
+            listed origins may send credentials. Without origins, responses have no CORS headers.
+        local: Recognises the origins of pages of this machine. Needed with `local`.
 
     Raises:
         ValueError: A value is neither `*` nor an origin such as `https://app.example:8443`.
     """
 
-    def __init__(self, origins: Sequence[str]) -> None:
+    def __init__(self, origins: Sequence[str], local: Container[bytes] | None = None) -> None:
         for origin in origins:
             check_origin(origin)
-        named = {origin.encode("latin-1") for origin in origins if origin != "*"}
+        named = {origin.encode("latin-1") for origin in origins if origin not in ("*", LOCAL)}
         self._allows_any = "*" in origins
+        self._local: Container[bytes] = ()
         embedding = b"cross-origin" if origins else b"same-origin"
+        if LOCAL in origins and not self._allows_any:
+            self._local = local or ()
+            embedding = (
+                b"same-site"  # so pages of this machine can embed streams, and strangers cannot
+            )
+        # Without Access-Control-Allow-Origin, the lists allow a page nothing. The official conformance suite asks for them.
+        self._always_lists = self._allows_any or self._local != ()
         headers = [*_SECURITY, (b"cross-origin-resource-policy", embedding)]
-        varies = bool(named)
-        self._named = {
-            origin: _commons([*headers, *_allow(origin), _CREDENTIALS], varies) for origin in named
+        self._varies = bool(named) or self._local != ()
+        self._allowed = {
+            origin: _commons([*_EMBEDDABLE, *_allow(origin), _CREDENTIALS], True)
+            for origin in named
         }
-        self._others = _commons(headers + (_allow(b"*") if self._allows_any else []), varies)
+        self._others = _commons(headers + (_allow(b"*") if self._allows_any else []), self._varies)
 
     def preflight(self, request: Request, allow: bytes = METHODS) -> Response:
         """Returns the response to OPTIONS, which precedes any authorisation (TRAPS 44). It lists the allowed methods and headers.
@@ -84,7 +102,7 @@ class Browser:
             allow: The methods of the request's path.
         """
         headers: list[Header] = [(b"allow", allow), (b"cache-control", b"no-store")]
-        if self._allows_any or request.headers.get(ORIGIN) in self._named:
+        if self._always_lists or request.headers.get(ORIGIN) in self._allowed:
             headers += [
                 (b"access-control-allow-methods", METHODS),
                 (b"access-control-allow-headers", _REQUEST_HEADERS + _more_headers(request)),
@@ -95,10 +113,19 @@ class Browser:
     def finish(self, request: Request, response: Response) -> Response:
         """Adds the common headers to a response and returns it."""
         commons = self._others
-        if self._named:
-            commons = self._named.get(request.headers.get(ORIGIN, b""), commons)
+        if self._varies and (origin := request.headers.get(ORIGIN)) is not None:
+            commons = self._allowed.get(origin) or self._commons_for(origin)
         response.common = commons[response.vary_encoding]
         return response
+
+    def _commons_for(self, origin: bytes) -> _Commons:
+        """Returns the common headers of responses to pages of an origin that is not listed, and keeps them if the origin is local."""
+        if origin not in self._local:
+            return self._others
+        commons = _commons([*_EMBEDDABLE, *_allow(origin)], True)
+        if len(self._allowed) < _KEPT:
+            self._allowed[origin] = commons
+        return commons
 
 
 def _allow(origin: bytes) -> list[Header]:
@@ -109,7 +136,7 @@ def _allow(origin: bytes) -> list[Header]:
     ]
 
 
-def _commons(headers: list[Header], varies: bool) -> tuple[Common, Common]:
+def _commons(headers: list[Header], varies: bool) -> _Commons:
     """Returns the common headers of responses that do not vary with Accept-Encoding, and of responses that do.
 
     Args:

@@ -88,7 +88,8 @@ class Handler:
         self.find_target = self._targets.find
         facts = facts or ServerFacts()
         self._own = OwnRoutes(engine, service, options, self._targets, facts, metrics)
-        self._browser = browser_for(options.privacy, options.cors_origins)
+        local = None if gate is None else gate.local_origins
+        self._browser = browser_for(options.privacy, options.cors_origins, local)
         self._compressor = Compressor(engine.turns, engine.sending)
         self._kept = KeptAnswers()
         self._options = options

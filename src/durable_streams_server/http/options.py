@@ -21,7 +21,8 @@ class HandlerOptions(msgspec.Struct, frozen=True):
 
     Attributes:
         stream_root: The path below which `__ds` is reserved.
-        cors_origins: Origins whose scripts may call the server. `*` allows every origin; an empty tuple allows none.
+        cors_origins: Origins whose scripts may call the server. `*` allows every origin, and `local` those of pages of this machine. An
+            empty tuple allows none.
         shared_cache_age: Seconds that shared caches may keep a page that can change.
         max_body: Maximum bytes of one request body.
         max_in_flight: Maximum bytes of all request bodies held at once.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Final, Literal
 
 from ..protocol.render import Response
@@ -15,11 +15,13 @@ Privacy = Literal["shared", "private", "secret"]
 _READS: Final = ("GET", "HEAD")
 
 
-def browser_for(privacy: Privacy, origins: Sequence[str]) -> Browser:
+def browser_for(
+    privacy: Privacy, origins: Sequence[str], local: Container[bytes] | None = None
+) -> Browser:
     """Returns an object that adds the common headers to responses, and marks them for caches."""
     if privacy == "shared":
-        return Browser(origins)
-    return (PrivateBrowser if privacy == "private" else SecretBrowser)(origins)
+        return Browser(origins, local)
+    return (PrivateBrowser if privacy == "private" else SecretBrowser)(origins, local)
 
 
 class PrivateBrowser(Browser):

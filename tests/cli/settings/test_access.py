@@ -84,3 +84,21 @@ def test_hosts_are_checked_on_loopback_without_access_control_and_if_they_are_li
     access = load_settings(given, {}).settings.access_control()
     assert access.allowed_hosts == hosts
     assert (access.authenticator is None) is (tokens not in given)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "refuses"),
+    [
+        ([], True),
+        (["--cors-origin", "none"], True),
+        (["--host", "0.0.0.0", "--no-auth", "--allowed-host", "a.example"], False),
+        (["--auth", "TOKENS"], False),
+        (["--uds", "/run/s.sock"], False),
+    ],
+)
+def test_foreign_writes_are_refused_on_loopback_without_access_control(
+    arguments: list[str], refuses: bool, tmp_path: Path
+) -> None:
+    tokens = f"tokens:{empty_token_file(tmp_path)}"
+    given = [tokens if each == "TOKENS" else each for each in arguments]
+    assert load_settings(given, {}).settings.access_control().refuse_foreign_writes is refuses

@@ -8,15 +8,26 @@ from durable_streams_server.cli.settings.loading import BadSettings, load_settin
 @pytest.mark.parametrize(
     ("flags", "origins"),
     [
-        ([], ("*",)),
+        ([], ("local",)),
+        (["--host", "::1"], ("local",)),
+        (["--allowed-host", "streams.example"], ("local",)),
+        (["--host", "0.0.0.0", "--no-auth"], ("*",)),
+        (["--uds", "/run/s.sock"], ("*",)),
+        (["--auth", "TOKENS"], ("*",)),
+        (["--cors-origin", "*"], ("*",)),
         (["--cors-origin", "none"], ()),
+        (
+            ["--cors-origin", "local", "--cors-origin", "https://a.example"],
+            ("local", "https://a.example"),
+        ),
         (["--cors-origin", "https://a.example"], ("https://a.example",)),
     ],
 )
-def test_every_origin_may_call_unless_others_are_named(
+def test_pages_of_this_machine_may_use_a_server_on_loopback_and_all_pages_another_one(
     flags: list[str], origins: tuple[str, ...]
 ) -> None:
-    assert load_settings(flags, {}).settings.cors_origins() == origins
+    given = [each.replace("TOKENS", "tokens:tokens.json") for each in flags]
+    assert load_settings(given, {}).settings.cors_origins() == origins
 
 
 def test_none_beside_an_origin_is_refused() -> None:

@@ -75,7 +75,7 @@ def test_default_is_shown_as_the_user_would_write_it() -> None:
     assert shown["max-body"] == "64m"
     assert shown["long-poll-timeout"] == "30"
     assert shown["http2"] == "true"
-    assert shown["cors-origin"] == "*"
+    assert shown["cors-origin"] == "'local' on loopback without --auth, otherwise '*'"
     assert shown["uds"] == ""
     assert shown["max-connections-per-address"] == "half of --max-connections"
 

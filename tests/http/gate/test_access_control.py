@@ -18,6 +18,7 @@ def test_everyone_is_let_in_by_default() -> None:
         ({"authenticator": "tokens.json"}, TypeError),
         ({"cookie": 5}, TypeError),
         ({"cookie": "a b"}, ValueError),
+        ({"refuse_foreign_writes": "no"}, TypeError),
         ({"allowed_hosts": "localhost"}, TypeError),
         ({"allowed_hosts": [5]}, TypeError),
         ({"allowed_hosts": ["https://streams.example"]}, ValueError),

@@ -38,7 +38,7 @@ def test_gate_without_checks_admits_every_request() -> None:
 
 def test_first_refusal_ends_checks() -> None:
     limits = Counting()
-    gate = Gate(refuse_host, Deciding(lambda _: pytest.fail("asked about rights")), limits)
+    gate = Gate([refuse_host], Deciding(lambda _: pytest.fail("asked about rights")), limits)
     with pytest.raises(Forbidden):
         gate.admit(REQUEST, None)
     assert limits.asked == []
@@ -47,16 +47,16 @@ def test_first_refusal_ends_checks() -> None:
 def test_limits_count_under_client_of_permit() -> None:
     limits = Counting()
     permit = Permit("token:a")
-    assert Gate(None, Deciding(lambda _: permit), limits).admit(REQUEST, "192.0.2.1") is permit
+    assert Gate((), Deciding(lambda _: permit), limits).admit(REQUEST, "192.0.2.1") is permit
     assert limits.asked == [("token:a", "192.0.2.1")]
     with pytest.raises(TooManyRequests):
-        Gate(None, Deciding(lambda _: Permit("greedy")), limits).admit(REQUEST, None)
+        Gate((), Deciding(lambda _: Permit("greedy")), limits).admit(REQUEST, None)
 
 
 def test_limits_are_checked_after_permit_that_waits() -> None:
     limits = Counting()
     waiting: Ticket[Permit] = Ticket()
-    admitted = Gate(None, Deciding(lambda _: waiting), limits).admit(REQUEST, "192.0.2.1")
+    admitted = Gate((), Deciding(lambda _: waiting), limits).admit(REQUEST, "192.0.2.1")
     assert isinstance(admitted, Ticket)
     assert (admitted.done, limits.asked) == (False, [])
     waiting.resolve(Permit("token:a"))
@@ -67,7 +67,7 @@ def test_limits_are_checked_after_permit_that_waits() -> None:
 def test_limits_are_not_checked_after_permit_fails() -> None:
     limits = Counting()
     failed: Ticket[Permit] = Ticket.failed(Unauthorized("no token"))
-    admitted = Gate(None, Deciding(lambda _: failed), limits).admit(REQUEST, None)
+    admitted = Gate((), Deciding(lambda _: failed), limits).admit(REQUEST, None)
     assert isinstance(admitted, Ticket)
     with pytest.raises(Unauthorized):
         admitted.result()
@@ -77,21 +77,21 @@ def test_limits_are_not_checked_after_permit_fails() -> None:
 def test_head_is_checked_like_whole_request() -> None:
     limits = Counting()
     with pytest.raises(Forbidden):
-        Gate(refuse_host, None, limits).check_head(REQUEST, None)
-    Gate(None, Deciding(lambda _: Permit("token:a")), limits).check_head(REQUEST, "192.0.2.1")
-    Gate(None, Deciding(lambda _: Ticket.of(Permit("token:b"))), limits).check_head(REQUEST, None)
+        Gate([refuse_host], None, limits).check_head(REQUEST, None)
+    Gate((), Deciding(lambda _: Permit("token:a")), limits).check_head(REQUEST, "192.0.2.1")
+    Gate((), Deciding(lambda _: Ticket.of(Permit("token:b"))), limits).check_head(REQUEST, None)
     assert limits.asked == [("token:a", "192.0.2.1"), ("token:b", None)]
     with pytest.raises(TooManyRequests):
-        Gate(None, Deciding(lambda _: Permit("greedy")), limits).check_head(REQUEST, None)
+        Gate((), Deciding(lambda _: Permit("greedy")), limits).check_head(REQUEST, None)
     with pytest.raises(Unauthorized):
-        Gate(None, Deciding(lambda _: Ticket.failed(Unauthorized("no token")))).check_head(
+        Gate((), Deciding(lambda _: Ticket.failed(Unauthorized("no token")))).check_head(
             REQUEST, None
         )
 
 
 def test_head_passes_while_permit_waits() -> None:
     limits = Counting()
-    Gate(None, Deciding(lambda _: Ticket()), limits).check_head(REQUEST, None)
+    Gate((), Deciding(lambda _: Ticket()), limits).check_head(REQUEST, None)
     Gate().check_head(REQUEST, None)
     assert limits.asked == []
 
@@ -104,7 +104,7 @@ def known() -> Request:
 def test_permit_is_decided_once_for_known_head() -> None:
     access = Deciding(lambda _: Permit("token:a"))
     hosts: list[Request] = []
-    gate = Gate(hosts.append, access)
+    gate = Gate([hosts.append], access)
     request = known()
     assert gate.admit(request, None) is gate.admit(request, None)
     assert (len(access.asked), len(hosts)) == (1, 1)
@@ -114,7 +114,7 @@ def test_permit_is_decided_once_for_known_head() -> None:
 
 def test_permit_of_known_head_is_decided_again_when_tokens_change() -> None:
     access = Deciding(lambda _: Permit(generation=access.authenticator.generation))
-    gate, request = Gate(None, access), known()
+    gate, request = Gate((), access), known()
     gate.admit(request, None)
     access.authenticator.generation += 1
     for _ in range(2):
@@ -125,7 +125,7 @@ def test_permit_of_known_head_is_decided_again_when_tokens_change() -> None:
 def test_permit_of_known_head_is_decided_again_when_token_expires() -> None:
     times = iter([99, 100, 100])
     access = Deciding(lambda _: Permit(until=100))
-    gate, request = Gate(None, access, clock=lambda: next(times)), known()
+    gate, request = Gate((), access, clock=lambda: next(times)), known()
     for _ in range(3):
         gate.admit(request, None)
     assert len(access.asked) == 2
@@ -135,7 +135,7 @@ def test_permit_of_known_head_is_decided_again_when_token_expires() -> None:
 def test_permit_that_depends_on_more_than_head_is_not_kept(ticket: bool) -> None:
     permit = ANYONE if not ticket else Permit("token:a")
     access = Deciding(lambda _: Ticket.of(permit) if ticket else permit)
-    gate, request = Gate(None, access), known()
+    gate, request = Gate((), access), known()
     for _ in range(2):
         gate.admit(request, None)
     assert len(access.asked) == 2
@@ -154,7 +154,7 @@ def test_preflight_needs_neither_rights_nor_limits_but_a_known_host() -> None:
     limits = Counting()
     access = Deciding(lambda _: pytest.fail("asked about rights"))
     preflight = Request("OPTIONS", b"/v1/stream/a", b"", {})
-    assert Gate(None, access, limits).admit(preflight, None) is OPEN
+    assert Gate((), access, limits).admit(preflight, None) is OPEN
     assert limits.asked == []
     with pytest.raises(Forbidden):
-        Gate(refuse_host, access, limits).admit(preflight, None)
+        Gate([refuse_host], access, limits).admit(preflight, None)

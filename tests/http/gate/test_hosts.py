@@ -8,7 +8,7 @@ import pytest
 
 from durable_streams_server import AccessControl, DurableStreamTestServer, create_app
 from durable_streams_server.errors import UnknownHost
-from durable_streams_server.http.gate.hosts import HostCheck, add_names_of_machine
+from durable_streams_server.http.gate.hosts import HostCheck, HostNames, add_names_of_machine
 from durable_streams_server.http.request import Request
 from tests.http.asgi_driver import request
 from tests.http.lanes import Caller
@@ -41,8 +41,9 @@ def asking(host: str | None) -> Request:
     ],
 )
 def test_addresses_names_of_this_machine_and_listed_names_are_allowed(host: str | None) -> None:
-    check = HostCheck(["streams.example"])
-    check.add("BOX")
+    names = HostNames(["streams.example"])
+    check = HostCheck(names)
+    names.add("BOX")
     for _ in range(2):  # the second time from the values that are known
         check(asking(host))
 
@@ -64,7 +65,7 @@ def test_addresses_names_of_this_machine_and_listed_names_are_allowed(host: str 
     ],
 )
 def test_other_names_are_refused_with_421(host: str) -> None:
-    check = HostCheck(["streams.example"])
+    check = HostCheck(HostNames(["streams.example"]))
     for _ in range(2):
         with pytest.raises(UnknownHost) as caught:
             check(asking(host))
@@ -73,7 +74,7 @@ def test_other_names_are_refused_with_421(host: str) -> None:
 
 
 def test_known_values_of_host_are_bounded() -> None:
-    check = HostCheck()
+    check = HostCheck(HostNames())
     for number in range(1000):
         check(asking(f"{number}.localhost"))
     assert len(check._values) <= 256
@@ -82,7 +83,7 @@ def test_known_values_of_host_are_bounded() -> None:
 @pytest.mark.parametrize("name", ["", "http://a", "a:80", "a b", "é", "[::1]"])
 def test_allowed_host_must_be_a_name(name: str) -> None:
     with pytest.raises(ValueError, match="is not the name of a host"):
-        HostCheck([name])
+        HostNames([name])
 
 
 def test_names_of_machine_are_added_without_waiting_for_dns(

@@ -1,6 +1,7 @@
 """Settings for browsers and shared caches."""
 
 import dataclasses
+from typing import Final
 
 import click
 
@@ -11,11 +12,11 @@ from .definition import Topic, setting
 from .sources import Sources
 
 #: The value of `--cors-origin` that allows no origin.
-_NONE = "none"
+NO_ORIGIN: Final = "none"
 
 
 def _check_origin(text: str) -> None:
-    if text != _NONE:
+    if text != NO_ORIGIN:
         check_origin(text)
 
 
@@ -24,10 +25,12 @@ class Browsers(Topic):
     """Browsers and shared caches."""
 
     cors_origin: tuple[str, ...] = setting(
-        ("*",),
-        "Origin that browsers may call from; may be repeated. '*' is any, 'none' is none.",
+        (),
+        "Origin whose pages may use the server in a browser; may be repeated. 'local' is every page of this machine, '*' is any page, "
+        "'none' is none. A server on loopback without --auth also refuses what other pages send to change something.",
         kind=Checked("origin", _check_origin),
         metavar="ORIGIN",
+        unset="'local' on loopback without --auth, otherwise '*'",
     )
     shared_cache_age: int = setting(
         0,
@@ -37,17 +40,13 @@ class Browsers(Topic):
         metavar="SECONDS",
     )
 
-    def cors_origins(self) -> tuple[str, ...]:
-        """Returns the origins that may call, for the argument `cors` of `create_app`."""
-        return () if self.cors_origin == (_NONE,) else self.cors_origin
-
     def check(self, sources: Sources) -> None:
         """Refuses `none` together with an origin.
 
         Raises:
             click.UsageError: No origin may call, and one may.
         """
-        if _NONE in self.cors_origin and set(self.cors_origin) != {_NONE}:
+        if NO_ORIGIN in self.cors_origin and set(self.cors_origin) != {NO_ORIGIN}:
             raise click.UsageError(
-                f"{sources.label('cors_origin')} names an origin beside '{_NONE}'"
+                f"{sources.label('cors_origin')} names an origin beside '{NO_ORIGIN}'"
             )

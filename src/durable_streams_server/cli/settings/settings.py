@@ -6,6 +6,7 @@ from typing import Final
 
 import click
 
+from ...http.browser import LOCAL
 from ...http.gate.access_control import AccessControl
 from ...http.serving.addresses import exposure_error
 from ...http.serving.listening import is_loopback
@@ -13,7 +14,7 @@ from ...protocol.units import MIB
 from ...storage.files.wal_sizes import DEFAULT_SIZE, size_for
 from ...subscriptions.addresses import WebhookPolicy
 from .access import Access
-from .browsers import Browsers
+from .browsers import NO_ORIGIN, Browsers
 from .clients import Clients
 from .definition import Setting, Topic, options_of
 from .limits import Limits
@@ -85,14 +86,20 @@ class Settings(
     def access_control(self) -> AccessControl:
         """Returns who may reach the streams. Reads the files of tokens and keys.
 
-        A server that everyone on this machine may use must not let in web pages that have rebound their names to this machine.
+        A server that everyone on this machine may use must not let in the pages of strangers, which run in the browser of this machine.
 
         Raises:
             ValueError: A file cannot be read or is broken. The message names it.
         """
-        is_for_machine = self.uds is None and is_loopback(self.host) and not self.auth
+        is_for_machine = self._is_for_machine()
         hosts = self.allowed_host if self.allowed_host or is_for_machine else None
-        return AccessControl(self.authenticator(), self.auth_cookie, hosts)
+        return AccessControl(self.authenticator(), self.auth_cookie, hosts, is_for_machine)
+
+    def cors_origins(self) -> tuple[str, ...]:
+        """Returns the origins whose pages may use the server, for the argument `cors` of `create_app`."""
+        if not self.cors_origin:
+            return (LOCAL,) if self._is_for_machine() else ("*",)
+        return () if self.cors_origin == (NO_ORIGIN,) else self.cors_origin
 
     def drain_seconds(self) -> float:
         """Returns the seconds of a drain. By default, streams in memory have none, because they end with the server anyway."""
@@ -110,6 +117,10 @@ class Settings(
         if allows_loopback is None:
             allows_loopback = self.uds is None and is_loopback(self.host)
         return WebhookPolicy(allows_loopback, self.webhook_allow, self.webhook_deny)
+
+    def _is_for_machine(self) -> bool:
+        """Returns whether everyone on this machine may use the server, and nobody else can reach it."""
+        return self.uds is None and is_loopback(self.host) and not self.auth
 
     def _wal_size_needed(self) -> int:
         """Returns the size of the smallest write-ahead log for the largest body, in bytes."""

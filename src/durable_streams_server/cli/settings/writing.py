@@ -52,11 +52,11 @@ def _lines(setting: Setting) -> Iterator[str]:
     yield _comment(setting.help or "")
     if accepted := range_text(setting):
         yield f"# Values: {accepted}."
+    if setting.unset:
+        yield _comment(f"Default: {setting.unset}.")
     if setting.default is not None:
         yield f"#{line(setting, setting.default)}"
         return
-    if setting.unset:
-        yield _comment(f"Default: {setting.unset}.")
     yield f"# Example: {line(setting, setting.example)}"
 
 

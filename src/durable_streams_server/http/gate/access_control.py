@@ -22,6 +22,8 @@ class AccessControl(msgspec.Struct, frozen=True):
         cookie: The name of the cookie in which browsers may send a token.
         allowed_hosts: Names of hosts that requests may name, besides IP addresses and names of this machine. Others are refused with 421.
             None allows every name.
+        refuse_foreign_writes: Whether to refuse with 403 what pages send to change something, unless they are of the server's own origin or
+            of one that the argument `cors` allows. Use it with `allowed_hosts`.
 
     Raises:
         TypeError: A value has the wrong type.
@@ -31,10 +33,12 @@ class AccessControl(msgspec.Struct, frozen=True):
     authenticator: Authenticator | None = None
     cookie: str = DEFAULT_COOKIE
     allowed_hosts: Sequence[str] | None = None
+    refuse_foreign_writes: bool = False
 
     def __post_init__(self) -> None:
         require((Authenticator, NoneType), authenticator=self.authenticator)
         require(str, cookie=self.cookie)
+        require(bool, refuse_foreign_writes=self.refuse_foreign_writes)
         check_cookie_name(self.cookie)
         if self.allowed_hosts is not None:
             require_each(str, "names", allowed_hosts=self.allowed_hosts)

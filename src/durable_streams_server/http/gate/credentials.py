@@ -13,6 +13,7 @@ import msgspec
 
 from ...errors import Unauthorized
 from ...protocol.names import AUTHORIZATION, COOKIE, HOST, ORIGIN
+from ..browser import LOCAL
 from ..request import Request
 
 #: The name of the cookie that has a token.
@@ -43,8 +44,8 @@ class Credentials:
 
     Args:
         cookie: The name of the cookie that has a token.
-        origins: Further origins whose pages may use the cookie. `*` does not count, because browsers send no cookies to a server that
-            allows an origin only through `*`.
+        origins: Further origins whose pages may use the cookie. `*` and `local` do not count, because browsers send no cookies to a
+            server that allows an origin only through them.
 
     Raises:
         ValueError: The name cannot be that of a cookie.
@@ -52,7 +53,9 @@ class Credentials:
 
     def __init__(self, cookie: str = DEFAULT_COOKIE, origins: Iterable[str] = ()) -> None:
         self._cookie = check_cookie_name(cookie).encode("ascii")
-        self._origins = frozenset(origin.encode("latin-1") for origin in origins if origin != "*")
+        self._origins = frozenset(
+            origin.encode("latin-1") for origin in origins if origin not in ("*", LOCAL)
+        )
 
     def find(self, request: Request) -> Credential | None:
         """Returns the token or the signed query of a request, or None if it has neither.

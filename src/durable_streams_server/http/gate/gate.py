@@ -1,20 +1,24 @@
 """`Gate`: the checks that every request passes before it reaches a route.
 
-The checks run in this order, and the first refusal ends them: the host that the request names, the rights of its token, and the limits of
-its client. A preflight passes with the first check alone, because it precedes any authorisation (TRAPS 44).
+The checks run in this order, and the first refusal ends them: the host that the request names, the origin of its page, the rights of its
+token, and the limits of its client. A preflight passes with the first two alone, because it precedes any authorisation (TRAPS 44).
 
-The first two checks depend on nothing but the head of the request. So their outcome is kept with a head that was received before, and
+All checks but the limits depend on nothing but the head of the request. So their outcome is kept with a head that was received before, and
 a further request with the same head costs two comparisons.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ...storage.ticket import Ticket
 from ..request import Request
+from .origins import LocalOrigins
 from .permit import OPEN, Permit
+
+#: Functions that refuse requests for their heads alone.
+Checks = Sequence[Callable[[Request], None]]
 
 
 class Limits(Protocol):
@@ -76,20 +80,26 @@ class Gate:
     """Admits or refuses requests. A check that is None admits every request.
 
     Args:
-        check_host: Refuses requests that name a host that is not this server's.
+        checks: Each refuses requests for their heads alone, such as those that name a host that is not this server's.
         access: Finds out who sends a request, and refuses it without the necessary rights.
         limits: Refuses requests above the limits of their clients.
         clock: Returns the wall-clock time in microseconds since 1970. Needed with `access`.
+        local_origins: Recognises the origins of pages of this machine. None if no setting names them.
+
+    Attributes:
+        local_origins: The same.
     """
 
     def __init__(
         self,
-        check_host: Callable[[Request], None] | None = None,
+        checks: Checks = (),
         access: Access | None = None,
         limits: Limits | None = None,
         clock: Callable[[], int] = lambda: 0,
+        local_origins: LocalOrigins | None = None,
     ) -> None:
-        self._check_host = check_host
+        self.local_origins = local_origins
+        self._checks = checks
         self._access = access
         self._limits = limits
         self._clock = clock
@@ -147,8 +157,8 @@ class Gate:
         Raises:
             StreamError: The request is refused. The ticket fails with the same errors.
         """
-        if self._check_host is not None:
-            self._check_host(request)
+        for check in self._checks:
+            check(request)
         if self._access is None or request.method == "OPTIONS":
             permit: Permit | Ticket[Permit] = OPEN
         else:

@@ -22,25 +22,41 @@ _LOCALHOST: Final = "localhost"
 _KEPT: Final = 256  # maximum number of Host values that are known to be allowed
 
 
+class HostNames:
+    """Knows the names of this machine, and those that the operator has listed.
+
+    Args:
+        listed: Further names of hosts, without ports, for example the name under which a proxy on this machine forwards requests.
+
+    Raises:
+        ValueError: A name is not the name of a host.
+    """
+
+    def __init__(self, listed: Iterable[str] = ()) -> None:
+        self._names = {_plain(check_host_name(name)) for name in listed} | {_LOCALHOST}
+
+    def add(self, name: str) -> None:
+        """Adds one more name, from any thread."""
+        self._names.add(_plain(name))
+
+    def __contains__(self, name: str) -> bool:
+        """Returns whether a name without a port, in any case, is known or ends in `.localhost`."""
+        plain = _plain(name)
+        return plain in self._names or plain.endswith("." + _LOCALHOST)
+
+
 class HostCheck:
     """Allows requests that name an IP address, a name of this machine, or one of the names that the operator has listed.
 
     A request without a host is allowed, because every browser names one.
 
     Args:
-        allowed: Further names of hosts, without ports, for example the name under which a proxy on this machine forwards requests.
-
-    Raises:
-        ValueError: A name is not the name of a host.
+        names: The names that requests may name.
     """
 
-    def __init__(self, allowed: Iterable[str] = ()) -> None:
-        self._names = {_plain(check_host_name(name)) for name in allowed} | {_LOCALHOST}
+    def __init__(self, names: HostNames) -> None:
+        self._names = names
         self._values: set[bytes | None] = {None, b""}  # values of Host that are allowed
-
-    def add(self, name: str) -> None:
-        """Allows one more name, from any thread."""
-        self._names.add(_plain(name))
 
     def __call__(self, request: Request) -> None:
         """Refuses a request that names another host.
@@ -64,8 +80,8 @@ class HostCheck:
         text = value.decode("ascii")
         if text.startswith("["):
             return True  # an IPv6 address, because nothing else has brackets
-        name = _plain(text.partition(":")[0])
-        return name in self._names or name.endswith("." + _LOCALHOST) or _is_ipv4(name)
+        name = text.partition(":")[0]
+        return name in self._names or _is_ipv4(name.removesuffix("."))
 
 
 def add_names_of_machine(add: Callable[[str], None]) -> threading.Thread:

@@ -12,7 +12,7 @@ COMMON: Final[Errors] = MappingProxyType(
     {
         400: ("INVALID_HTTP", "INVALID_HOST", "INVALID_PATH", "REPEATED_HEADER"),
         401: ("TOKEN_REQUIRED", "INVALID_TOKEN", "TOKEN_EXPIRED"),
-        403: ("FORBIDDEN",),
+        403: ("FORBIDDEN", "FOREIGN_ORIGIN"),
         405: ("METHOD_NOT_ALLOWED", "READ_ONLY"),
         408: ("REQUEST_TIMEOUT",),
         413: ("BODY_TOO_LARGE",),
