@@ -114,7 +114,7 @@ async def test_second_signal_ends_the_server_at_once_and_loses_nothing_acknowled
 
 
 async def test_draining_server_answers_new_clients_until_the_end() -> None:
-    with launch("--memory", "--drain", "2") as server:
+    with launch("--memory", "--drain", "3") as server:
         port, writer = port_of(server), Writer()
         await writer.create(port)
         readers, tasks = await begin_crowd(port, 10)
@@ -122,14 +122,15 @@ async def test_draining_server_answers_new_clients_until_the_end() -> None:
         async with httpx.AsyncClient(base_url=server.url) as http:
             assert (await http.get("/readyz")).status_code == 200
             server.process.send_signal(signal.SIGTERM)
-            await asyncio.wait_for(asyncio.gather(*tasks), 3)
-            assert (await http.get("/readyz")).status_code == 503
+            async with asyncio.timeout(5):
+                while (await http.get("/readyz")).status_code == 200:
+                    pass  # the signal has not reached the other process yet
             assert (await http.get("/healthz")).status_code == 200
         assert await writer.append(port)
         later, their_tasks = await begin_crowd(port, 2)  # live reads that begin during the drain
-        await asyncio.wait_for(asyncio.gather(*their_tasks), 3)
+        await asyncio.wait_for(asyncio.gather(*tasks, *their_tasks), 10)
         assert await exit_code(server) == 0
-        assert 2 <= time.monotonic() - began < 5
+        assert 3 <= time.monotonic() - began < 8
         writer.close()
         await stop_crowd([*tasks, *their_tasks])
     assert [reader.problem for reader in [*readers, *later] if reader.problem] == []
