@@ -35,6 +35,7 @@ from tests.crash.faults import no_fault, plan_fault
 from tests.crash.model import ROOT
 from tests.crash.oracle import REGISTRY, Oracle, streams_of
 from tests.crash.recorders import History, RecordingRunner
+from tests.crash.watching import Watching
 from tests.crash.workers import Workers
 from tests.crash.world import PATHS
 from tests.requests import NOW, SECOND, append, create
@@ -66,7 +67,7 @@ ACTIONS = {
 }
 
 
-class Simulation:
+class Simulation(Watching):
     """One seeded run of several lives of the store, each ended by a crash or a stop.
 
     Args:
@@ -84,6 +85,7 @@ class Simulation:
     executor: SimulatedExecutor
 
     def __init__(self, seed: int) -> None:
+        super().__init__()
         self.seed = seed
         self.chance = random.Random(seed)
         self.disk = SimulatedDisk(self.chance)
@@ -153,9 +155,8 @@ class Simulation:
         )
         wall = self.now + self.wall_offset
         self.now = self.store.timeline.begin(self, wall, 0)
-        self.wall_offset = (
-            wall - self.now
-        )  # the store may not have saved the last step of the clock
+        # The store may not have saved the last step of the clock.
+        self.wall_offset = wall - self.now
         self.oracle.turn_back_uses()
         self.store.configure(self.registry, ROOT)
         self.store.subscriptions.crowd = self.chance.choice((0, 1, 100))
@@ -174,6 +175,7 @@ class Simulation:
         try:
             for _ in range(self.chance.randint(STEPS // 4, STEPS)):
                 self.step()
+                self.raise_broken()
                 if self.store.failure is not None:
                     self.check_stopped()
                     break
@@ -201,6 +203,7 @@ class Simulation:
     def crash(self) -> None:
         """Simulates a crash of the process, in most cases with a power loss."""
         self.disk.before = no_fault
+        self.raise_broken()
         for state in self.attached:
             self.oracle.record_use(state)
         if self.chance.random() < 0.7:
@@ -268,10 +271,10 @@ class Simulation:
         def answered(done: Ticket[T]) -> None:
             if is_abandoned(done):
                 return
-            assert rests_on <= store.wal.durable_lsn, "answered before it was durable"
             self.promised = max(self.promised, rests_on)
+            assert rests_on <= store.wal.durable_lsn, "answered before it was durable"
 
-        ticket.add_callback(answered)
+        self.watch(ticket, answered)
         return ticket
 
     def settle(self) -> None:
@@ -298,6 +301,7 @@ class Simulation:
         for lane in Lane:
             self.executor.run(lane)
             self.executor.complete()
+        self.raise_broken()
 
     def use(self, state: StreamState) -> None:
         """Lets a reader use a stream."""
@@ -318,8 +322,8 @@ class Simulation:
         action = self.chance.choices(tuple(ACTIONS), tuple(ACTIONS.values()))[0]
         try:
             getattr(self, action)()
-        except (OSError, Unavailable):
-            return  # a failed read is a correct answer too
+        except (OSError, Unavailable):  # a failed read is a correct answer too
+            return
 
     def send_command(self) -> None:
         self.send(self.commands.draw())

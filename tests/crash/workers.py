@@ -177,7 +177,7 @@ class Workers:
             all_taken = outcome.count == len(command.paths)
             current.is_over = not outcome.missed or (command.ends and all_taken)
 
-        ticket.add_callback(settle)
+        self._world.watch(ticket, settle)
 
     # -- wakes --------------------------------------------------------------
 
@@ -196,7 +196,7 @@ class Workers:
                 return
             ticket = self._execute(Deliver(_grant(subscription)))
             if ticket is not None:
-                ticket.add_callback(self._record_view)
+                self._world.watch(ticket, self._record_view)
 
     def _draw_reply(self, chance: random.Random, view: View) -> SubscriptionCommand:
         """Returns a random next command of the worker or webhook that received a wake."""
@@ -208,8 +208,6 @@ class Workers:
                 return Delivered(grant, now)
             if kind < 0.4:
                 told = view.streams if chance.random() < 0.5 else None
-                if told is not None:
-                    self._snapshots.setdefault(view.wake.wake_id, told)
                 return Undelivered(grant, now + SECOND, "refused", told)
         elif chance.random() < 0.15:
             return Release(grant, view.generation, view.wake.wake_id)
@@ -231,6 +229,15 @@ class Workers:
             told = self._snapshots.get(view.wake.wake_id, view.streams)
             assert view.streams == told, "one wake id tells of two snapshots"
             self._views.append(view)
+
+    def _record_snapshot(self, command: Undelivered, ticket: Ticket[Any]) -> None:
+        """Notes which streams each retry of a wake must tell of, once the store keeps them."""
+        try:
+            ticket.result()
+        except (StreamError, Abandoned):
+            return
+        assert command.snapshot is not None
+        self._snapshots.setdefault(command.grant.wake_id, command.snapshot)
 
     def _record_claim(self, command: Claim, ticket: Ticket[Any]) -> None:
         try:
@@ -319,7 +326,9 @@ class Workers:
         if isinstance(command, Acknowledge | Release) and store.wal.last_lsn > before:
             self.sent[store.wal.last_lsn] = command
         if isinstance(command, Claim):
-            ticket.add_callback(lambda done: self._record_claim(command, done))
+            self._world.watch(ticket, lambda done: self._record_claim(command, done))
+        if isinstance(command, Undelivered) and command.snapshot is not None:
+            self._world.watch(ticket, lambda done: self._record_snapshot(command, done))
         return ticket
 
     def _settled(self, command: SubscriptionCommand) -> Any:

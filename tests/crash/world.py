@@ -1,6 +1,7 @@
 """Declares the part of a simulation that its commands, workers and oracles use."""
 
 import random
+from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from durable_streams_server.protocol.commands import Command
@@ -41,6 +42,10 @@ class World(Protocol):
 
     def send(self, command: Command) -> Ticket[Any] | None:
         """Sends a command to the store. Returns None if it was refused before the store saw it."""
+        ...
+
+    def watch(self, ticket: Ticket[Any], check: Callable[[Ticket[Any]], None]) -> None:
+        """Calls `check` once a ticket is done. A check that fails ends the simulation."""
         ...
 
     def settle(self) -> None:
