@@ -20,6 +20,7 @@ from durable_streams_server.storage.files.catalog.tables import STREAMS
 from durable_streams_server.storage.files.log_layout import path_of
 from durable_streams_server.storage.files.store import FileStore
 from durable_streams_server.storage.ordered import STEP
+from durable_streams_server.streams import forks
 from durable_streams_server.streams.reader import Reader
 from durable_streams_server.testing.catalog import SimulatedCatalog, SimulatedTables
 from durable_streams_server.testing.disk import SimulatedDisk
@@ -151,6 +152,32 @@ def test_fork_reads_bytes_of_ancestors_that_are_not_in_memory() -> None:
     assert state is not None
     (owner, _, _), *_ = state.extents(0, 3)
     assert again.marks(owner, 1).result() == (0, 3, 3)
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_fork_inside_bytes_of_its_sources_source_can_be_read_from_each_append(depth: int) -> None:
+    """The fork's last inherited bytes are those of `/0`, which is not the source of the fork, and is not in memory."""
+    disk = new_disk()
+    store = open_store(disk)
+    run(store, create("/0", body=b"abc"), append("/0", b"def"), append("/0", b"ghi"))
+    for number in range(1, depth + 1):
+        source = store.states[f"/{number - 1}"]
+        position = 6 if number == depth else 9
+        fork = fork_of(source.path, str(source.name(position)))
+        command = create(f"/{number}", None, b"uvw", fork=fork)
+        run(store, forks.resolve(store, Reader(store), command, NOW).result())
+    store.close()
+    del store, source  # links of forks are shared by all stores, so these would keep them alive
+    gc.collect()
+    again = open_store(disk, max_loaded=1, recent_limit=0)
+    state = require_visible(again.states[f"/{depth}"], NOW)
+    gc.collect()
+    for position in (3, 6, 9):
+        assert Reader(again).check(state, position).result() == position
+    with pytest.raises(StreamError) as caught:
+        Reader(again).check(state, 5).result()
+    assert caught.value.code == "INVALID_OFFSET"
+    assert content(again, f"/{depth}") == b"abcdefuvw"
 
 
 def test_readers_see_the_old_stream_while_its_removal_is_in_flight() -> None:

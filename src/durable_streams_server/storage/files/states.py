@@ -338,7 +338,8 @@ class States:
             untraced.append((incarnation, origin))
             incarnation, origin, lineage = source.incarnation, source.origin, source.lineage
         for incarnation, origin in reversed(untraced):
-            ancestry = ancestry.fork(origin.incarnation, origin.position)
+            inherited = ancestry  # keeps its links, and so the paths of its streams, until the new link has taken over its path
+            ancestry = inherited.fork(origin.incarnation, origin.position)
             self._ancestries[incarnation] = ancestry
             self._remember_source(ancestry, origin)
         fork.ancestry = ancestry
