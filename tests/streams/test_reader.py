@@ -99,6 +99,14 @@ def test_bytes_that_are_not_utf8_are_served_unchanged() -> None:
     assert b"".join(pages(bench, 4)) == b"\xff\xfe\x80\x80\x80\x80\x80\xc3"
 
 
+@pytest.mark.parametrize("cap", [1, 4])
+def test_page_of_text_is_not_an_incomplete_character_even_if_cap_is_smaller(cap: int) -> None:
+    bench = Bench()
+    bench.do(create("/a", TEXT, b"\xe0\xa0"), append("/a", b"0", TEXT))
+    bench.do(append("/a", b"rest of the text", TEXT))
+    assert pages(bench, cap)[0].startswith(b"\xe0\xa00")
+
+
 def test_json_page_ends_between_values_and_contains_large_value_whole() -> None:
     bench = Bench()
     bench.do(create("/a", JSON), append("/a", b'[1,22,"%s",4]' % (b"x" * 50), JSON))

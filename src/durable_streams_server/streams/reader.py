@@ -159,8 +159,13 @@ class Reader:
 
     def _append_cut(self, state: StreamState, start: int, limit: int) -> Ticket[int]:
         """Returns the end of the last append in (start, limit], or the end of the append at `start` if that is larger."""
+        least = start
+        if is_utf8(state.media):
+            least += _INCOMPLETE
+            limit = max(limit, least + 1)  # for a cap that is smaller than a character
+            if limit >= state.visible_tail:
+                return Ticket.of(state.visible_tail)
         owner, begin, end = state.owned(limit)
-        least = start + _INCOMPLETE if is_utf8(state.media) else start
 
         def cut(marks: Marks) -> Ticket[int]:
             lower = max(marks.lower, begin)

@@ -79,7 +79,12 @@ class RawClient:
     def ask(self, method: str, path: str, *more: tuple[str, str], ends: bool = True) -> int:
         """Starts a request and returns its stream."""
         stream = int(self.h2.get_next_available_stream_id())
-        head = [(":method", method), (":scheme", "https"), (":authority", "h"), (":path", path)]
+        head = [
+            (":method", method),
+            (":scheme", "https"),
+            (":authority", "localhost"),
+            (":path", path),
+        ]
         self.h2.send_headers(stream, [*head, *more], end_stream=ends)
         return stream
 
@@ -157,7 +162,12 @@ class WireClient:
     def ask(self, path: str, *more: tuple[str, str], method: str = "GET", body: bytes = b"") -> int:
         """Sends a request and returns its stream."""
         stream = int(self.h2.get_next_available_stream_id())
-        head = [(":method", method), (":scheme", "https"), (":authority", "h"), (":path", path)]
+        head = [
+            (":method", method),
+            (":scheme", "https"),
+            (":authority", "localhost"),
+            (":path", path),
+        ]
         self.h2.send_headers(stream, [*head, *more], end_stream=not body)
         if body:
             self.h2.send_data(stream, body, end_stream=True)
