@@ -131,7 +131,7 @@ async def test_waiter_is_woken_once_for_all_appends_of_one_turn() -> None:
 
 
 async def test_each_loop_turn_wakes_limited_number_of_waiters_per_stream() -> None:
-    turns = Turns()
+    turns = Turns(clock=Clock())  # so that a busy machine cannot use up the time of a turn
     tails, streams = Tails(turns), [state(number) for number in range(3)]
     crowds = {stream.incarnation: [Sleeper() for _ in range(80)] for stream in streams}
     for stream in streams:
