@@ -50,3 +50,12 @@ async def test_server_with_rates_checks_rates_alone() -> None:
     append = Request("POST", b"/v1/stream/a", b"", {}, body=b"x")
     with pytest.raises(TooManyRequests):
         all(gate.admit(append, "192.0.2.1") for _ in range(1000))
+
+
+def test_server_for_local_pages_checks_no_hosts_unless_asked() -> None:
+    gate = make_gate(HandlerOptions(cors_origins=("local",)), create_app().engine)
+    assert gate is not None
+    assert gate.admit(REQUEST, None) is OPEN
+    assert gate.local_origins is not None
+    assert b"http://localhost:3000" in gate.local_origins
+    assert b"https://stranger.example" not in gate.local_origins
