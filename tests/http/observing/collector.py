@@ -29,7 +29,7 @@ class Collector:
 
     @property
     def names(self) -> list[str]:
-        """The names of all spans."""
+        """Returns the names of all spans that the collector has received."""
         return [
             span.name
             for resource in self.resources

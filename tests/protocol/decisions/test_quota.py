@@ -16,7 +16,7 @@ REMOVED = Removed("/a", 1)
 
 
 def appended(size: int) -> Appended:
-    """Returns an append of some bytes."""
+    """Returns an append of the given number of bytes."""
     return Appended("/a", 1, 0, b"x" * size, False, NOW)
 
 

@@ -18,27 +18,12 @@ import msgspec
 
 from ...protocol.names import X_REQUEST_ID
 from ...protocol.render import Response
+from ...storage.distribution import SHORT_SECONDS
 from ..request import NO_REQUEST, Request
 from .routes import LIVE, ROUTES, SSE, route_of
 
 #: Upper bounds in seconds of the buckets that count how long requests took.
-BOUNDS: Final = (
-    0.00025,
-    0.0005,
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-)
+BOUNDS: Final = (*SHORT_SECONDS[1:], 5.0, 10.0)
 #: Upper bounds in seconds of the buckets that count how long live reads lasted.
 LIVE_BOUNDS: Final = (0.1, 1.0, 5.0, 15.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
 #: Statuses are below this number.
