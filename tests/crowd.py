@@ -171,6 +171,7 @@ class Writer(Answer):
         super().__init__()
         self.acknowledged = 0
         self.is_in_doubt = False  # whether the last append has got no response
+        self._progress = asyncio.Condition()
 
     async def create(self, port: int) -> None:
         """Creates the stream with the first number."""
@@ -197,7 +198,14 @@ class Writer(Answer):
         assert self.status in (200, 204), self.status
         self.is_in_doubt = False
         self.acknowledged += 1
+        async with self._progress:
+            self._progress.notify_all()
         return True
+
+    async def until(self, count: int) -> None:
+        """Waits until the server has acknowledged `count` appends."""
+        async with asyncio.timeout(10), self._progress:
+            await self._progress.wait_for(lambda: self.acknowledged >= count)
 
     async def append_steadily(self, port: int, interval: float) -> None:
         """Appends until the server stops."""

@@ -20,6 +20,13 @@ def port_of(server: ServerProcess) -> int:
     return int(server.url.rpartition(":")[2])
 
 
+async def until_not_ready(http: httpx.AsyncClient) -> None:
+    """Waits until the signal to stop has reached the server."""
+    async with asyncio.timeout(5):
+        while (await http.get("/readyz")).status_code == 200:
+            pass
+
+
 async def exit_code(server: ServerProcess) -> int:
     return await asyncio.to_thread(server.process.wait, 20)
 
@@ -54,7 +61,7 @@ async def test_drain_spreads_clean_ends_evenly_and_answers_appends_meanwhile(
         await writer.create(port)
         readers, tasks = await begin_crowd(port, READERS if lane == "native" else READERS // 4)
         appending = asyncio.create_task(writer.append_steadily(port, INTERVAL))
-        await asyncio.sleep(1)  # appends begin to flow
+        await writer.until(4)
         before, began = writer.acknowledged, time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         assert await exit_code(server) == 0
@@ -78,7 +85,7 @@ async def test_stop_without_drain_ends_thousands_of_live_reads_cleanly_within_th
         await writer.create(port)
         readers, tasks = await begin_crowd(port, READERS)
         appending = asyncio.create_task(writer.append_steadily(port, INTERVAL))
-        await asyncio.sleep(1)  # appends begin to flow
+        await writer.until(4)
         began = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         assert await exit_code(server) == 0
@@ -99,9 +106,10 @@ async def test_second_signal_ends_the_server_at_once_and_loses_nothing_acknowled
         await writer.create(port)
         readers, tasks = await begin_crowd(port, 200)
         appending = asyncio.create_task(writer.append_steadily(port, 0.001))
-        await asyncio.sleep(0.5)
-        server.process.send_signal(signal.SIGTERM)
-        await asyncio.sleep(0.3)  # the drain runs
+        await writer.until(10)
+        async with httpx.AsyncClient(base_url=server.url) as http:
+            server.process.send_signal(signal.SIGTERM)
+            await until_not_ready(http)
         assert server.process.poll() is None
         began = time.monotonic()
         server.process.send_signal(second)
@@ -122,9 +130,7 @@ async def test_draining_server_answers_new_clients_until_the_end() -> None:
         async with httpx.AsyncClient(base_url=server.url) as http:
             assert (await http.get("/readyz")).status_code == 200
             server.process.send_signal(signal.SIGTERM)
-            async with asyncio.timeout(5):
-                while (await http.get("/readyz")).status_code == 200:
-                    pass  # the signal has not reached the other process yet
+            await until_not_ready(http)
             assert (await http.get("/healthz")).status_code == 200
         assert await writer.append(port)
         later, their_tasks = await begin_crowd(port, 2)  # live reads that begin during the drain

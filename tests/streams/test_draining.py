@@ -33,14 +33,20 @@ async def test_drain_ends_the_reads_that_ask_for_it() -> None:
     assert not other.ended.is_set()
 
 
-async def test_times_of_connections_are_spread_over_the_drain_and_stay_the_same() -> None:
+async def test_times_of_connections_are_spread_over_the_drain_and_stay_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = asyncio.get_running_loop()
+    now = loop.time()
+    monkeypatch.setattr(loop, "time", lambda: now)
     drain = Drain([], 100)
     times = [drain.time_of(key * 16) for key in range(1000)]
     assert all(0 <= time <= 100 for time in times)
     for begin in range(0, 100, 20):
         assert 130 < sum(begin <= time < begin + 20 for time in times) < 270
+    now += 50
     again = [drain.time_of(key * 16) for key in range(1000)]
-    assert again == pytest.approx(times, abs=1)
+    assert again == pytest.approx([time - 50 for time in times])
 
 
 async def test_poll_waits_until_time_of_its_connection() -> None:

@@ -13,7 +13,6 @@ from ...errors import RequestTimeout, StoreForked
 from ...protocol.arguments import NUMBER, require
 from ...protocol.hosts import check_host
 from ...protocol.names import HOST
-from ...protocol.render import Response
 from ...storage.files.store import FileStore
 from ...storage.files.workers import is_worker
 from ...storage.ticket import Abandoned, Ticket
@@ -29,6 +28,7 @@ from ..handler import Handler
 from ..limits.budget import Incoming, ReceiveBudget
 from ..limits.outgoing import Outgoing
 from ..limits.rates import Rates
+from ..limits.refusals import HOLD, RefusalRate
 from ..limits.shares import network_of
 from ..observing.lag import LoopLag
 from ..observing.limit_table import LimitTable
@@ -47,7 +47,7 @@ from ..siblings import warn_of_siblings
 from ..stopping import StopSignals
 from .events import FAREWELL_GRACE, send_events
 from .receiving import BodyReceiver, ClientGone, Receive, Scope, check_version, request_of
-from .sending import Send, send_response
+from .sending import Send, close_after_last, send_response
 from .waiting import Wake, wait_for_reply
 
 #: What the handler gets with requests that an event stream cannot answer, so that they need no `Wake` of their own.
@@ -73,6 +73,7 @@ class DurableStreamsApp:
         streams: The streams, for the program that the application runs in.
         handler: Answers requests, also those of the native lane.
         budget: Limits the bytes of unanswered requests in memory.
+        refusals: Decides which refusals of requests that are not whole are held.
         outgoing: Tracks the clients that are sent large pages.
         observer: Gets a report of each response, from every lane.
         limits: The limits that `/metrics` shows. Whoever enforces a limit adds it.
@@ -126,6 +127,7 @@ class DurableStreamsApp:
         gate = make_gate(options, self.engine, rates)
         self.handler = handler(self.engine, self.service, options, gate, self.facts, self._metrics)
         self.budget = ReceiveBudget(options.max_in_flight, options.max_body)
+        self.refusals = RefusalRate()
         self.outgoing = Outgoing(self.engine.sending, self.engine.turns)
         receiver = BodyReceiver(
             options.max_body, options.body_timeout, self.budget, self.handler.check_head
@@ -315,6 +317,9 @@ class DurableStreamsApp:
             except Exception as error:
                 is_begun = True
                 report = functools.partial(observer.finished, since=since, peer=peer, waits=waits)
+                body.release()
+                if self.refusals.must_hold_body(error):
+                    await asyncio.sleep(HOLD)
                 await self._refuse_head(request, error, scope, send, report)
                 return
             # Only a GET can be answered with an event stream, and an event costs 0.5 us per request.
@@ -351,7 +356,7 @@ class DurableStreamsApp:
             live = observer.live_began(request, reply.head.status, since, peer)
             await self._send_events(reply, live, wake.event, receive, send)
         elif reply is not None:
-            _close_after_last(reply, scope)
+            close_after_last(reply, scope)
             size = await send_response(request, reply, send, self.outgoing, turns)
             observer.finished(request, reply.status, since, size, peer, waits)
 
@@ -371,7 +376,7 @@ class DurableStreamsApp:
         """Refuses a request before it is whole, and reports the response."""
         refusal = self.handler.refuse(request, error)
         refusal.is_last |= isinstance(error, RequestTimeout)  # RFC 9110, 15.5.9
-        _close_after_last(refusal, scope)
+        close_after_last(refusal, scope)
         size = await send_response(request, refusal, send, self.outgoing, self.engine.turns)
         report(request, refusal.status, size=size)
 
@@ -435,12 +440,6 @@ class DurableStreamsApp:
             return False
         self.observer.finished(request, refusal.status, since, size, peer)
         return True
-
-
-def _close_after_last(response: Response, scope: Scope) -> None:
-    """Asks for the end of the connection after its last response, unless the client speaks HTTP/2, which has no such header."""
-    if response.is_last and scope.get("http_version", "1.1") < "2":
-        response.headers.append((b"connection", b"close"))
 
 
 def _peer_of(client: Sequence[Any] | None) -> str | None:

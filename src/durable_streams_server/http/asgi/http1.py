@@ -16,7 +16,8 @@ from ...protocol.hosts import is_host
 from ...protocol.names import HOST
 from ...protocol.units import KIB
 from .. import wire
-from ..limits.admission import HOLD, Admission, handle_of
+from ..limits.admission import Admission, handle_of
+from ..limits.refusals import HOLD
 from ..limits.timeouts import Timeouts
 from ..limits.unsent import UnsentTimer
 from ..request import NO_REQUEST, SAFE_METHODS

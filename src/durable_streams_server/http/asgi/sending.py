@@ -111,3 +111,9 @@ def _slices(response: Response) -> Iterator[bytes]:
         view = memoryview(part)
         for begin in range(0, len(view), _SLICE):
             yield bytes(view[begin : begin + _SLICE])
+
+
+def close_after_last(response: Response, scope: MutableMapping[str, Any]) -> None:
+    """Asks for the end of the connection after its last response, unless the client speaks HTTP/2, which has no such header."""
+    if response.is_last and scope.get("http_version", "1.1") < "2":
+        response.headers.append((b"connection", b"close"))

@@ -16,6 +16,7 @@ from ...protocol.limits import RETRY_SOON
 from ...storage.files.logs import MAX_OPEN
 from ..proxies import TrustedProxies
 from .log_rate import LogRate
+from .refusals import RefusalRate
 from .shares import Shares
 
 #: File handles reserved for everything but connections and stream logs: segments of the write-ahead log, the catalog, the lock, the
@@ -29,11 +30,6 @@ DEFAULT_MAX_CONNECTIONS: Final = 20_000
 #: Number of TLS handshakes that may begin beyond the maximum, or beyond an address's share, because a client can read a 503 only after
 #: its handshake.
 TO_BE_REFUSED: Final = 16
-#: Seconds that a refused connection is held before it gets its 503, while connections are refused faster than `_REFUSED_AT_ONCE` a second.
-#: Otherwise clients that connect again at once would take the time of all others, because a connection costs more than an append.
-HOLD: Final = 1.0
-#: Number of connections that are refused at once in each second, so that a client usually need not wait.
-_REFUSED_AT_ONCE: Final = 64
 #: Maximum number of connections that are held. Each takes a file handle and some KiB.
 MAX_HELD: Final = 1024
 _NO_LIMIT: Final = sys.maxsize
@@ -112,9 +108,7 @@ class Admission:
         )
         self._handshakes = Shares(_NO_LIMIT)
         self._most = most
-        self._clock = clock
-        self._second = 0.0  # when the present second of refusals has begun
-        self._refused = 0  # connections refused in this second
+        self._refusals = RefusalRate(clock)
         self.held = 0
         self._streams = 0  # HTTP/2 streams, besides the first one of each connection
         self._full_rate = LogRate(clock)
@@ -165,11 +159,7 @@ class Admission:
         Args:
             handle: number of the connection's file handle. Nothing is held if the store may need it.
         """
-        now = self._clock()
-        if now - self._second >= 1.0:
-            self._second, self._refused = now, 0
-        self._refused += 1
-        if self._refused <= _REFUSED_AT_ONCE or self.held >= MAX_HELD or handle >= self._most:
+        if not self._refusals.must_hold() or self.held >= MAX_HELD or handle >= self._most:
             return False
         self.held += 1
         return True

@@ -8,22 +8,23 @@ resolves, and an event stream is read when the stream changes or the write buffe
 from __future__ import annotations
 
 import asyncio
-import functools
 import math
 from collections.abc import Callable
-from typing import Any, Final, TypeVar, TypeVarTuple, cast
+from typing import Any, Final, cast
 
 from ...errors import RequestTimeout, StreamError
 from ...storage.ticket import Abandoned, Cancelled, Ticket
 from ...streams.turns import WRITES_AT_ONCE
 from .. import wire
-from ..limits.admission import HOLD, handle_of
+from ..limits.admission import handle_of
+from ..limits.refusals import HOLD
 from ..limits.shares import address_of_peer
 from ..observing.observer import LiveRead
 from ..replies import Reply
 from ..request import SAFE_METHODS, Request
 from ..request_ids import named
 from .answering import MAX_UNSENT, Answering
+from .handling import handles_event
 from .lane import Lane
 from .parser import Parser
 from .pending import PendingRequest
@@ -44,9 +45,6 @@ _ANSWERING: Final = Phase.ANSWERING
 _SENDING: Final = Phase.SENDING
 _CLOSED: Final = Phase.CLOSED
 
-Given = TypeVarTuple("Given")
-R = TypeVar("R")
-
 
 def connection_factory(lane: Lane) -> Callable[..., Connection]:
     """Returns the function that uvicorn calls to make each native connection.
@@ -62,28 +60,6 @@ def connection_factory(lane: Lane) -> Callable[..., Connection]:
     return connect
 
 
-def _event(
-    handle: Callable[[Connection, *Given], R],
-) -> Callable[[Connection, *Given], R | None]:
-    """Wraps a method that handles one event of a connection.
-
-    After the method, the connection enters the phase that follows from its state. An exception in the method is logged, and aborts
-    this connection but no other.
-    """
-
-    @functools.wraps(handle)
-    def run(connection: Connection, *given: *Given) -> R | None:
-        try:
-            result = handle(connection, *given)
-            connection._settle()
-        except Exception as error:
-            connection._fail(error)
-            return None
-        return result
-
-    return run
-
-
 class Connection(Receiving, Answering):
     """One client's HTTP/1.1 connection.
 
@@ -95,7 +71,7 @@ class Connection(Receiving, Answering):
 
     # -- events of the socket -----------------------------------------------
 
-    @_event
+    @handles_event
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begins the connection, or refuses the connection if the server has too many."""
         self.transport = cast(asyncio.Transport, transport)
@@ -139,7 +115,7 @@ class Connection(Receiving, Answering):
         if not self.transport.is_closing():
             self.transport.pause_reading()
 
-    @_event
+    @handles_event
     def _end_hold(self, refusal: StreamError) -> None:
         """Answers a held connection, if it still exists."""
         self._lane.admission.end_hold()
@@ -162,7 +138,7 @@ class Connection(Receiving, Answering):
     def buffer_updated(self, size: int) -> None:
         """Parses the octets that were received.
 
-        Most appends are one call of this method, so it contains the code of `_event` instead of using the decorator.
+        Most appends are one call of this method, so it contains the code of `handles_event` instead of using the decorator.
         """
         parser = self._parser
         data = self._lane.buffer[:size]
@@ -206,12 +182,12 @@ class Connection(Receiving, Answering):
             self._enqueue_step()
         return True
 
-    @_event
+    @handles_event
     def pause_writing(self) -> None:
         """Stops writing, because the write buffer is full."""
         self._is_writable = False
 
-    @_event
+    @handles_event
     def resume_writing(self) -> None:
         """Writes again, because the write buffer is empty."""
         self._is_writable = True
@@ -247,7 +223,7 @@ class Connection(Receiving, Answering):
             and pending.request.method not in SAFE_METHODS
         )
 
-    @_event
+    @handles_event
     def shutdown(self) -> None:
         """Closes the connection because the server stops. A connection that is answering a request is closed after the response."""
         if self._answering is None and not self._queue:
@@ -255,7 +231,7 @@ class Connection(Receiving, Answering):
         else:
             self._keep_alive = False
 
-    @_event
+    @handles_event
     def check(self, now: float) -> None:
         """Ends a phase that has lasted too long. Refuses an incomplete request with 408, and otherwise aborts the connection.
 
@@ -295,7 +271,7 @@ class Connection(Receiving, Answering):
     def _on_reply(self, ticket: Ticket[Reply]) -> None:
         """Sends the reply of a resolved ticket.
 
-        Each durable append calls this method, so it contains the code of `_event` instead of using the decorator.
+        Each durable append calls this method, so it contains the code of `handles_event` instead of using the decorator.
         """
         self._ticket = None
         pending = self._answering
@@ -403,11 +379,12 @@ class Connection(Receiving, Answering):
         )  # inlines `_enter`, to save a call
         request = pending.request
         lane = self._lane
+        answer: Reply | Ticket[Reply]
         if pending.refusal is not None:
-            self._send(pending, lane.handler.refuse(request, pending.refusal))
-            return
-        lane.observer.received += len(request.body)
-        answer = lane.handler.handle(request, self._on_events_ready, self._peer)
+            answer = self._refuse(request, pending.refusal)
+        else:
+            lane.observer.received += len(request.body)
+            answer = lane.handler.handle(request, self._on_events_ready, self._peer)
         request.body = b""
         if isinstance(answer, Ticket):
             self._ticket = answer
@@ -416,6 +393,17 @@ class Connection(Receiving, Answering):
                 self._close()
         else:
             self._reply(pending, answer)
+
+    def _refuse(self, request: Request, refusal: Exception) -> Reply | Ticket[Reply]:
+        """Refuses a request that is not whole. Returns the response, or a ticket for it if it must be held."""
+        reply: Reply = self._lane.handler.refuse(request, refusal)
+        if not self._lane.app.refusals.must_hold_body(refusal):
+            return reply
+        if not self._is_paused:
+            self._pause_reading()  # the rest of the body need not be received meanwhile
+        held: Ticket[Reply] = Ticket()
+        asyncio.get_running_loop().call_later(HOLD, held.resolve, reply)
+        return held
 
     def _continue(self) -> None:
         """Begins the queued requests. If there are none, parses further octets, resumes reading, or ends the connection."""

@@ -1,0 +1,125 @@
+"""Which refusals are held, and what a client sees whose refusal is held."""
+
+import pytest
+
+from durable_streams_server import create_app
+from durable_streams_server.errors import BadRequest, RequestTimeout, TooManyRequests, Unavailable
+from durable_streams_server.http.asgi import application
+from durable_streams_server.http.limits.refusals import REFUSED_AT_ONCE, RefusalRate
+from durable_streams_server.http.native import connection
+from durable_streams_server.http.native.lane import Lane
+from tests.http.asgi_driver import Exchange
+from tests.http.limits.test_log_rate import Clock
+from tests.http.socket_driver import Client, request, run_turns, until
+
+A = "/v1/stream/a"
+OCTETS = [(b"content-type", b"application/octet-stream")]
+#: A body that does not fit the budget of `full_app`. The rest of it never arrives.
+PUT = request("PUT", A, "Content-Type: application/octet-stream", "Content-Length: 70000") + b"x"
+
+
+def full_app(monkeypatch: pytest.MonkeyPatch, hold: float = 0.05) -> application.DurableStreamsApp:
+    """Returns an application that has no room for bodies, and whose next refusal is held for `hold` seconds."""
+    for module in (connection, application):
+        monkeypatch.setattr(module, "HOLD", hold)
+    app = create_app(max_body=100_000, max_in_flight=100_000)
+    app.budget.take(100_000)
+    for _ in range(REFUSED_AT_ONCE):
+        assert not app.refusals.must_hold()
+    return app
+
+
+def test_refusals_are_held_once_there_are_too_many_in_one_second() -> None:
+    clock = Clock()
+    refusals = RefusalRate(clock)
+    clock.now += 1
+    for _ in range(2):
+        assert not any(refusals.must_hold() for _ in range(REFUSED_AT_ONCE))
+        assert refusals.must_hold()
+        clock.now += 0.9
+        assert refusals.must_hold()
+        clock.now += 0.1
+
+
+def test_only_refusals_by_a_limit_are_held_and_counted() -> None:
+    refusals = RefusalRate(Clock())
+    for _ in range(REFUSED_AT_ONCE):
+        assert not refusals.must_hold_body(Unavailable("full"))
+        assert not refusals.must_hold_body(BadRequest("wrong"))
+    assert refusals.must_hold_body(Unavailable("full"))
+    assert refusals.must_hold_body(TooManyRequests("too often"))
+    assert not refusals.must_hold_body(BadRequest("wrong"))
+    assert not refusals.must_hold_body(RequestTimeout("late"))
+    assert not refusals.must_hold_body(RuntimeError())
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_refused_body_gets_503_later_and_is_not_received(
+    tls: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lane = Lane(full_app(monkeypatch))
+    client = Client(lane, tls=tls).send(PUT)
+    await run_turns()
+    assert client.wire.received == b""
+    assert client.wire.paused
+    await until(lambda: bool(client.wire.received))
+    (answer,) = client.answers("PUT")
+    assert (answer.status, answer.error["code"]) == (503, "BODIES_IN_FLIGHT")
+    assert answer.headers["connection"] == "close"
+    assert client.is_ended
+    client.reset()
+    await until(lambda: not lane.connections)
+    assert lane.budget.held == 100_000
+
+
+async def test_client_that_leaves_while_its_refusal_is_held_costs_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    lane = Lane(full_app(monkeypatch))
+    first, second = Client(lane).send(PUT), Client(lane).send(PUT)
+    first.reset()
+    await until(lambda: len(lane.connections) == 1)
+    await until(lambda: bool(second.wire.received))  # so the time of the first is over, too
+    assert first.wire.received == b""
+    second.reset()
+    await until(lambda: not lane.connections)
+    assert caplog.records == []
+
+
+async def test_server_that_stops_still_sends_a_held_refusal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lane = Lane(full_app(monkeypatch))
+    client = Client(lane).send(PUT)
+    assert client.wire.connection is not None
+    client.wire.connection.shutdown()
+    await until(lambda: bool(client.wire.received))
+    assert client.answers("PUT")[0].status == 503
+    client.reset()
+    await until(lambda: not lane.connections)
+
+
+async def test_other_refusals_are_sent_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    lane = Lane(full_app(monkeypatch, hold=60))
+    large = request("POST", A, "Content-Type: text/plain", "Content-Length: 100001")
+    client = Client(lane).send(large)
+    assert client.answers("POST")[0].status == 413
+    client.reset()
+    await until(lambda: not lane.connections)
+
+
+async def test_refused_body_gets_503_later_over_asgi_and_frees_its_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = full_app(monkeypatch)
+    app.budget.give_back(10)
+    exchange = Exchange(app, "PUT", A.encode(), OCTETS)
+    exchange.feed(b"x" * 10, more=True)
+    await run_turns()
+    assert app.budget.held == 100_000
+    exchange.feed(b"y", more=True)
+    await run_turns()
+    assert app.budget.held == 99_990
+    assert exchange.sent == []
+    answer = await exchange.answer()
+    assert (answer.status, answer.error["code"]) == (503, "BODIES_IN_FLIGHT")
