@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from durable_streams_server.http.observing.observer import WaitsLike
+from durable_streams_server.http.observing.observer import Report, WaitsLike
 from durable_streams_server.http.observing.routes import ROUTES
 from durable_streams_server.http.request import Request
 
@@ -27,18 +27,10 @@ class Recorder:
         self.ended: list[tuple[str, int]] = []
         self.seconds: list[float] = []
         self.ids: list[bytes] = []
-        self.waits: list[WaitsLike | None] = []
+        self.waits: list[WaitsLike] = []
 
-    def finished(
-        self,
-        request: Request,
-        route: int,
-        status: int,
-        seconds: float,
-        size: int,
-        peer: str | None,
-        waits: WaitsLike | None,
-    ) -> None:
+    def finished(self, report: Report) -> None:
+        request, route, status, seconds, size, peer, waits = report
         assert isinstance(request, Request)
         self.finished_.append((ROUTES[route], status, size, peer))
         self.seconds.append(seconds)

@@ -8,7 +8,7 @@ import pytest
 
 from durable_streams_server import FileBackedStreamStore, create_app
 from durable_streams_server.http.native.lane import Lane
-from durable_streams_server.http.observing.observer import Observer, Waits
+from durable_streams_server.http.observing.observer import Observer, Report, Waits
 from durable_streams_server.http.observing.routes import APPEND, LONG_POLL, SSE
 from durable_streams_server.http.observing.slow_log import FIELDS, SlowLog
 from durable_streams_server.http.observing.watchers import watch
@@ -35,7 +35,7 @@ class World:
         self._caplog = caplog
 
     def finish(self, seconds: float, waits: Waits | None = None, route: int = APPEND) -> None:
-        self.log.finished(REQUEST, route, 204, seconds, 0, PEER, waits)
+        self.log.finished(Report(REQUEST, route, 204, seconds, 0, PEER, waits or Waits()))
 
     def records(self) -> list[Any]:
         """Returns the fields of the records since the last call."""
@@ -123,8 +123,6 @@ async def test_native_lane_measures_the_wait_for_an_earlier_request() -> None:
     store.release_append()
     await run_turns()
     first, second = recorder.waits
-    assert first is not None
-    assert second is not None
     assert (first.body_wait, first.queue_wait) == (0, 0)
     assert (second.body_wait, second.queue_wait) == (0, 3)
     assert len(client.answers("POST", "POST")) == 2
@@ -147,7 +145,7 @@ async def test_native_lane_measures_the_wait_for_the_rest_of_a_body() -> None:
     client.send(octets[-2:])
     client.send(post(b"x"))
     client.reset()
-    waited = [None if each is None else each.body_wait for each in recorder.waits]
+    waited = [each.body_wait for each in recorder.waits]
     assert waited == [0, 3, 0]
     await app.stop()
 
@@ -165,7 +163,6 @@ async def test_asgi_lane_measures_the_wait_for_the_body() -> None:
     exchange.feed(b"b")
     assert (await exchange.answer()).status == 201
     (waits,) = recorder.waits
-    assert waits is not None
     assert (waits.body_wait, waits.queue_wait) == (2, 0)
     assert recorder.seconds == [0]
     await app.stop()

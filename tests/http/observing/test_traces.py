@@ -20,7 +20,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from durable_streams_server import StreamStore, create_app
 from durable_streams_server.http.asgi.application import DurableStreamsApp
-from durable_streams_server.http.observing.observer import Waits
+from durable_streams_server.http.observing.observer import Report, Waits
 from durable_streams_server.http.observing.routes import APPEND
 from durable_streams_server.http.observing.traces import Traces
 from durable_streams_server.http.request import Request
@@ -159,7 +159,7 @@ def test_span_shows_the_host_of_its_request(
     spans: Spans, host: bytes, address: str | None, port: int | None
 ) -> None:
     request = Request("GET", b"/a", b"", {b"host": host})
-    Traces(spans.provider).finished(request, APPEND, 204, 0.0, 0, None, None)
+    Traces(spans.provider).finished(Report(request, APPEND, 204, 0.0, 0, None))
     attributes = spans.one().attributes or {}
     assert attributes.get(server_attributes.SERVER_ADDRESS) == address
     assert attributes.get(server_attributes.SERVER_PORT) == port
@@ -169,8 +169,8 @@ def test_span_has_the_times_of_its_request(spans: Spans) -> None:
     now = 1_764_320_402_000_000_000
     traces = Traces(spans.provider, lambda: now)
     request = Request("POST", b"/v1/stream/a", b"", {})
-    traces.finished(request, APPEND, 204, 1.5, 0, PEER, Waits(body_wait=0.5))
-    traces.finished(request, APPEND, 204, 1.5, 0, None, None)
+    traces.finished(Report(request, APPEND, 204, 1.5, 0, PEER, Waits(body_wait=0.5)))
+    traces.finished(Report(request, APPEND, 204, 1.5, 0, None))
     first, second = spans.take()
     assert (first.start_time, first.end_time) == (now - 2_000_000_000, now)
     assert (second.start_time, second.end_time) == (now - 1_500_000_000, now)
@@ -204,5 +204,5 @@ def test_only_a_tracer_provider_is_accepted() -> None:
 def test_context_that_is_sent_twice_is_ignored(spans: Spans) -> None:
     headers = {b"traceparent": TRACEPARENT.encode()}
     request = Request("GET", b"/a", b"", headers, frozenset({b"traceparent"}))
-    Traces(spans.provider).finished(request, APPEND, 200, 0.0, 0, None, None)
+    Traces(spans.provider).finished(Report(request, APPEND, 200, 0.0, 0, None))
     assert spans.one().parent is None

@@ -317,10 +317,7 @@ class DurableStreamsApp:
             except Exception as error:
                 is_begun = True
                 report = functools.partial(observer.finished, since=since, peer=peer, waits=waits)
-                body.release()
-                if self.refusals.must_hold_body(error):
-                    await asyncio.sleep(HOLD)
-                await self._refuse_head(request, error, scope, send, report)
+                await self._refuse_head(request, error, body, scope, send, report)
                 return
             # Only a GET can be answered with an event stream, and an event costs 0.5 us per request.
             wake = Wake(client) if request.method == "GET" else _UNUSED_WAKE
@@ -369,11 +366,15 @@ class DurableStreamsApp:
         self,
         request: Request,
         error: Exception,
+        body: Incoming,
         scope: Scope,
         send: Send,
         report: Callable[..., None],
     ) -> None:
         """Refuses a request before it is whole, and reports the response."""
+        body.release()
+        if self.refusals.must_hold_body(error):
+            await asyncio.sleep(HOLD)
         refusal = self.handler.refuse(request, error)
         refusal.is_last |= isinstance(error, RequestTimeout)  # RFC 9110, 15.5.9
         close_after_last(refusal, scope)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from ...log import access as _access
 from ..request import Request
 from .described import describe
-from .observer import WaitsLike
+from .observer import Report
 from .routes import ROUTES, SSE
 
 #: The fields of a record, in their order. Those without a value are left out.
@@ -33,18 +33,10 @@ class AccessLog:
     def __init__(self) -> None:
         _access.setLevel(logging.INFO)
 
-    def finished(
-        self,
-        request: Request,
-        route: int,
-        status: int,
-        seconds: float,
-        size: int,
-        peer: str | None,
-        waits: WaitsLike | None,  # noqa: ARG002  (the interface of a watcher)
-    ) -> None:
+    def finished(self, report: Report) -> None:
         """Logs a whole response."""
-        self._log(describe(request, peer), route, status, seconds, size)
+        fields = describe(report.request, report.peer)
+        self._log(fields, report.route, report.status, report.seconds, report.size)
 
     def live_began(self, request: Request, status: int, peer: str | None) -> Any:
         """Describes the request of an event stream for the record at its end."""

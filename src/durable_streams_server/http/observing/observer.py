@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -52,30 +52,36 @@ class WaitsLike(Protocol):
     queue_wait: float
 
 
+_NO_WAITS: Final = Waits()
+
+
+class Report(NamedTuple):
+    """One response that was sent as a whole.
+
+    Attributes:
+        request: The request. Its body may be missing, and parts of its head too if its parser refused it.
+        route: The number of the route. `ROUTES` has the names.
+        status: The status of the response.
+        seconds: Seconds from the end of the whole request to the response, including the time that the request was queued.
+        size: Bytes of the response's body.
+        peer: The address of the connection's peer, or None for a Unix socket or an unknown peer.
+        waits: What the request waited for before the handler got it. All zeros if nothing is known about that.
+    """
+
+    request: Request
+    route: int
+    status: int
+    seconds: float
+    size: int
+    peer: str | None
+    waits: WaitsLike = _NO_WAITS
+
+
 class Watcher(Protocol):
     """Gets every report after it was counted, for example to write an access log. Its methods must be quick, and must not raise."""
 
-    def finished(
-        self,
-        request: Request,
-        route: int,
-        status: int,
-        seconds: float,
-        size: int,
-        peer: str | None,
-        waits: WaitsLike | None,
-    ) -> None:
-        """Handles a response that was sent as a whole.
-
-        Args:
-            request: The request. Its body may be missing, and parts of its head too if its parser refused it.
-            route: The number of the route. `ROUTES` has the names.
-            status: The status of the response.
-            seconds: Seconds from the end of the whole request to the response, including the time that the request was queued.
-            size: Bytes of the response's body.
-            peer: The address of the connection's peer, or None for a Unix socket or an unknown peer.
-            waits: What the request waited for before the handler got it, or None if nothing is known about that.
-        """
+    def finished(self, report: Report) -> None:
+        """Handles a response that was sent as a whole."""
         ...
 
     def live_began(self, request: Request, status: int, peer: str | None) -> Any:
@@ -189,7 +195,9 @@ class Observer:
         if size:
             self.sizes[route] += size
         if self.watcher is not None:
-            self.watcher.finished(request, route, status, seconds, size, peer, waits)
+            self.watcher.finished(
+                Report(request, route, status, seconds, size, peer, waits or _NO_WAITS)
+            )
 
     def refused(self, response: Response, peer: str | None) -> None:
         """Counts the refusal of a connection or of octets that are not a request."""

@@ -13,7 +13,7 @@ from ...log import log as _log
 from ...storage.slow_work import SlowWork
 from ..request import Request
 from .described import describe
-from .observer import WaitsLike
+from .observer import Report
 from .routes import LIVE, ROUTES
 
 #: The fields of a record after those that describe the request, in their order.
@@ -51,24 +51,15 @@ class SlowLog:
         self._logged = 0
         self._unlogged = 0
 
-    def finished(
-        self,
-        request: Request,
-        route: int,
-        status: int,
-        seconds: float,
-        size: int,  # noqa: ARG002  (the interface of a watcher)
-        peer: str | None,
-        waits: WaitsLike | None,
-    ) -> None:
+    def finished(self, report: Report) -> None:
         """Logs a response that took long."""
-        body_wait = 0.0 if waits is None else waits.body_wait
+        request, route, status, seconds, _, peer, waits = report
+        body_wait, queue_wait = waits.body_wait, waits.queue_wait
         if seconds + body_wait <= self._limit or route in LIVE:
             return
         if not self._may_log():
             self._unlogged += 1
             return
-        queue_wait = 0.0 if waits is None else waits.queue_wait
         slow_work = self._slow_work()
         now = slow_work.clock()
         fields: dict[str, Any] = describe(request, peer)

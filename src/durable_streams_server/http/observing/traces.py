@@ -20,7 +20,7 @@ from ...protocol.names import HOST, TRACEPARENT, TRACESTATE
 from ..request import Request
 from ..request_ids import given_id
 from .described import agent_of, client_of, path_of, query_of
-from .observer import WaitsLike
+from .observer import Report
 from .provider import TracerProvider
 from .routes import ROUTES, SSE
 
@@ -55,19 +55,11 @@ class Traces:
         self._tracer: Tracer = provider.get_tracer("durable_streams_server")
         self._clock = clock
 
-    def finished(
-        self,
-        request: Request,
-        route: int,
-        status: int,
-        seconds: float,
-        size: int,
-        peer: str | None,
-        waits: WaitsLike | None,
-    ) -> None:
+    def finished(self, report: Report) -> None:
         """Makes the span of a whole response. It begins with the head of the request."""
-        body_wait = 0.0 if waits is None else waits.body_wait
-        self._make_span(_describe(request, status, peer), route, status, seconds + body_wait, size)
+        request, route, status, seconds, size, peer, waits = report
+        described = _describe(request, status, peer)
+        self._make_span(described, route, status, seconds + waits.body_wait, size)
 
     def live_began(self, request: Request, status: int, peer: str | None) -> Any:
         """Keeps what the span of an event stream needs of the request."""

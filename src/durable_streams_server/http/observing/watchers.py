@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..request import Request
-from .observer import Observer, WaitsLike, Watcher
+from .observer import Observer, Report, Watcher
 
 
 class Watchers:
@@ -19,19 +19,10 @@ class Watchers:
     def __init__(self, watchers: Sequence[Watcher]) -> None:
         self._watchers = tuple(watchers)
 
-    def finished(
-        self,
-        request: Request,
-        route: int,
-        status: int,
-        seconds: float,
-        size: int,
-        peer: str | None,
-        waits: WaitsLike | None,
-    ) -> None:
+    def finished(self, report: Report) -> None:
         """Passes a whole response on."""
         for watcher in self._watchers:
-            watcher.finished(request, route, status, seconds, size, peer, waits)
+            watcher.finished(report)
 
     def live_began(self, request: Request, status: int, peer: str | None) -> Any:
         """Passes the beginning of an event stream on, and returns what each watcher keeps."""
