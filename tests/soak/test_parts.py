@@ -8,7 +8,7 @@ import pytest
 from tests.soak.readers import Event, EventReader, events
 from tests.soak.remote import Remote
 from tests.soak.server import Figures, Handles, SoakedServer
-from tests.soak.soak import MIB, OWN_FILES, Report, grown, repeat_command, restarts
+from tests.soak.soak import LOG_THREAD, MIB, OWN_FILES, Report, grown, repeat_command, restarts
 from tests.soak.writers import Batches, Producer
 
 SECONDS = 600.0
@@ -30,7 +30,7 @@ def make_report(memory: int = 100, **fields: Any) -> Report:
 
 
 def test_report_without_faults_has_no_complaints() -> None:
-    pools = HELD | {"threads": {"MainThread": 1, "read_#": 4}}
+    pools = HELD | {"threads": {"MainThread": 1, "read_#": 4, LOG_THREAD: 1}}
     report = make_report(memory=110, exits=[0, 0], held_after=pools)
     assert report.complaints() == []
     assert "100 in the third quarter, 110 in the last" in report.table()
@@ -46,6 +46,7 @@ def test_report_without_faults_has_no_complaints() -> None:
         ({"check": (1, "a log is too short")}, "a log is too short"),
         ({"left": ["/v1/stream/a"]}, "1 streams are left"),
         ({"held_after": HELD | {"threads": {"webhook-lookup": 1}}}, "1 threads webhook-lookup"),
+        ({"held_after": HELD | {"threads": {LOG_THREAD: 2}}}, "2 threads durable-streams-log"),
         ({"held_after": HELD | {"threads": {"read_#": 100}}}, "100 threads read_#"),
         ({"after": BEFORE._replace(handles=BEFORE.handles._replace(sockets=4))}, "4 sockets"),
         ({"after": BEFORE._replace(handles=BEFORE.handles._replace(others=10))}, "10 other"),
