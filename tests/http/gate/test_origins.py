@@ -113,6 +113,10 @@ def test_known_origins_are_bounded() -> None:
         ({b"origin": b"https://Streams.example", b"host": b"streams.example"}, False),
         ({b"origin": b"http://192.0.2.7:80", b"host": b"192.0.2.7:81"}, True),
         ({b"origin": b"null", b"host": b"null"}, True),
+        # no page of a server has these
+        ({b"origin": b"app://localhost", b"host": b"localhost"}, True),
+        ({b"origin": b"HTTP://localhost", b"host": b"localhost"}, True),
+        ({b"origin": b"local"}, True),
         ({b"origin": b"null", b"host": b""}, True),
         ({b"origin": b"https://a.example", b"sec-fetch-site": b"same-origin"}, False),
         ({b"origin": b"https://a.example", b"sec-fetch-site": b"same-site"}, True),
@@ -126,7 +130,7 @@ def test_known_origins_are_bounded() -> None:
 def test_foreign_pages_may_only_read(
     method: str, headers: dict[bytes, bytes], is_refused: bool
 ) -> None:
-    check = OriginCheck(["https://app.example"], None)
+    check = OriginCheck(["local", "https://app.example"], None)
     asking = Request(method, A.encode(), b"", headers)
     if method == "GET" or not is_refused:
         check(asking)

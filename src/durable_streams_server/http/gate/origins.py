@@ -13,6 +13,7 @@ from typing import Final
 from ...errors import Forbidden
 from ...protocol.hosts import is_host
 from ...protocol.names import HOST, ORIGIN
+from ..browser import LOCAL
 from ..request import Request
 from .hosts import HostNames
 
@@ -60,12 +61,12 @@ class OriginCheck:
     `HostCheck` must come first, because a page that has rebound its name has the server's own origin.
 
     Args:
-        allowed: The origins that CORS allows.
+        allowed: The origins that CORS allows. `local` is none of them, because `local` below recognises those.
         local: Recognises further origins that are allowed.
     """
 
     def __init__(self, allowed: Iterable[str], local: LocalOrigins | None) -> None:
-        self._allowed = frozenset(origin.encode("latin-1") for origin in allowed)
+        self._allowed = frozenset(origin.encode("latin-1") for origin in allowed if origin != LOCAL)
         self._local = local
 
     def __call__(self, request: Request) -> None:
@@ -89,13 +90,13 @@ class OriginCheck:
 def _is_same_origin(request: Request, origin: bytes) -> bool:
     """Returns whether a page asks its own origin, as far as its browser tells.
 
-    A proxy may have changed the host, and then only `Sec-Fetch-Site` tells. It may also have ended TLS, so the schemes are not compared.
+    A proxy may have changed the host, and then only `Sec-Fetch-Site` tells. It may also have ended TLS, so http and https count as the same.
     """
     headers = request.headers
     if (site := headers.get(b"sec-fetch-site")) is not None:
         return site == b"same-origin"
-    host = origin.partition(b"://")[2]
-    return bool(host) and host.lower() == headers.get(HOST, b"").lower()
+    scheme, _, host = origin.partition(b"://")
+    return scheme in _SCHEMES and bool(host) and host.lower() == headers.get(HOST, b"").lower()
 
 
 def _is_loopback(address: str) -> bool:
