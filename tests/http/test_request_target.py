@@ -37,5 +37,8 @@ def test_absolute_url_without_path_has_root_path() -> None:
     assert split_target(b"http://h") == (b"/", b"", b"h")
 
 
-def test_invalid_target_is_returned_as_path() -> None:
-    assert split_target(b"*") == (b"*", b"", None)
+@pytest.mark.parametrize(
+    "target", [b"*", b"http://h:99999/a?signature=s", b"http://user:secret@h:99999/a"]
+)
+def test_target_that_is_no_url_names_no_stream_and_shows_no_secret(target: bytes) -> None:
+    assert split_target(target) == (b"*", b"", None)

@@ -5,14 +5,17 @@ from httptools.parser.url_parser import URL
 
 
 def split_target(target: bytes) -> tuple[bytes, bytes, bytes | None]:
-    """Returns the path and the query of a request target, and its authority if the target is an absolute URL."""
+    """Returns the path and the query of a request target, and its authority if the target is an absolute URL.
+
+    The path of a target that is no URL is `*`, which names no stream. Logs show the path, and such a target may contain a signature.
+    """
     if target.startswith(b"/") and b"#" not in target:
         path, _, query = target.partition(b"?")
         return path, query, None
     try:
         parsed = httptools.parse_url(target)
     except httptools.HttpParserInvalidURLError:
-        return target, b"", None  # no stream has this path, so the handler refuses it
+        return b"*", b"", None
     return parsed.path or b"/", parsed.query or b"", _authority(parsed)
 
 
