@@ -157,6 +157,8 @@ def test_mount_is_not_part_of_the_signed_path() -> None:
         ("https://host/\ud800", "", "the path is not UTF-8"),
         ("https://host/a#b", "", "the URL must have no fragment"),
         (f"{URL}?signature=x", "", "the URL is already signed"),
+        (f"{URL}?token_id=x", "", "the URL is already signed"),
+        (f"{URL}?expires=", "", "the URL is already signed"),
         ("https://host/apis/a", "/api", "not below the mount"),
         ("https://host/api", "/api", "not below the mount"),
         (URL, "/a/../b", "the path has a dot segment"),

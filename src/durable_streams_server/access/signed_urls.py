@@ -35,6 +35,7 @@ _CONTEXT: Final = b"durable-streams signed URL v1"
 _TOKEN_ID: Final = "token_id"
 _EXPIRES: Final = "expires"
 _SIGNATURE: Final = "signature"
+_NAMES: Final = (_TOKEN_ID, _EXPIRES, _SIGNATURE)
 _SECONDS: Final = re.compile(r"[1-9][0-9]{0,11}")
 _DIGEST: Final = re.compile(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")
 _MAX_PARAMETERS: Final = 64
@@ -138,7 +139,7 @@ def _parameters(query: bytes) -> _Parameters | None:
         return None
     if _SIGNATURE not in found:
         return None
-    values = [found.get(name, []) for name in (_TOKEN_ID, _EXPIRES, _SIGNATURE)]
+    values = [found.get(name, []) for name in _NAMES]
     if any(len(each) != 1 for each in values):
         raise invalid_token()
     return _Parameters(*(each[0] for each in values))
@@ -159,7 +160,8 @@ def _path_of(url: str, mount: str) -> str:
         raise ValueError("the URL must begin with https:// or http:// and a host")
     if "#" in url:
         raise ValueError("the URL must have no fragment")
-    if _SIGNATURE in parse_qs(parts.query, keep_blank_values=True):
+    given = parse_qs(parts.query, keep_blank_values=True)
+    if not given.keys().isdisjoint(_NAMES):  # the server refuses a parameter that occurs twice
         raise ValueError("the URL is already signed")
     try:
         prefix = normalize_root(mount)
