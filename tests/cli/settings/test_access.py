@@ -37,6 +37,17 @@ def test_unknown_source_is_refused(source: str) -> None:
         load_settings(["--auth", source], {})
 
 
+@pytest.mark.parametrize("source", ["dst_hush", "https://user:hush@login.example/keys"])
+def test_unknown_source_is_not_quoted(source: str) -> None:
+    for arguments, variables in (
+        (["--auth", source], {}),
+        ([], {"DURABLE_STREAMS_AUTH": source}),
+    ):
+        with pytest.raises(BadSettings) as refused:
+            load_settings(arguments, variables)
+        assert "hush" not in refused.value.message
+
+
 def test_server_without_sources_has_no_access_control() -> None:
     assert Settings().authenticator() is None
 

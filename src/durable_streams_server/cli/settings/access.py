@@ -28,12 +28,13 @@ def _check_source(text: str) -> None:
     """Checks one value of `--auth`.
 
     Raises:
-        ValueError: It is neither `tokens:` nor `jwks:` with a place.
+        ValueError: It is neither `tokens:` nor `jwks:` with a place. The message does not quote it, because it may be a token or a
+            URL with a password.
     """
     for kind in (_TOKENS, _KEYS):
         if text.startswith(kind) and len(text) > len(kind):
             return
-    raise ValueError(f"{text!r} is neither tokens:FILE nor jwks:FILE nor jwks:URL")
+    raise ValueError("the value is neither tokens:FILE nor jwks:FILE nor jwks:URL")
 
 
 def _check_text(text: str) -> None:
