@@ -86,3 +86,11 @@ def test_head_beyond_limit_is_refused() -> None:
     with pytest.raises(BadRequest) as caught:
         make([(b"stream-ttl", b"1"), (b"stream-ttl", b"1")]).check_limits(0)
     assert caught.value.code == "REPEATED_HEADER"
+
+
+def test_shown_request_has_no_secret() -> None:
+    """Tools that report errors show the local variables of frames."""
+    secret = make([(b"authorization", b"Bearer hush")], b"/a", b"signature=hush")
+    secret.body = b"hush"
+    assert repr(secret) == "Request('POST', b'/a')"
+    assert secret.__rich_repr__() == [("method", "POST"), ("raw_path", b"/a")]

@@ -99,6 +99,14 @@ class Request(msgspec.Struct):
     id: bytes = b""
     subject: str | None = None
 
+    def __repr__(self) -> str:
+        """Returns the method and the path. The headers and the query may contain a token, and the body is the client's own."""
+        return f"Request({self.method!r}, {self.raw_path!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, str | bytes]]:
+        """Returns the method and the path, for the library `rich`, which calls this method to print an object."""
+        return [("method", self.method), ("raw_path", self.raw_path)]
+
     @property
     def is_cheap(self) -> bool:
         """Whether the request may pass writes that are queued. A live read may not, because it costs as much to begin as a write."""

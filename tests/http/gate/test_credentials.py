@@ -145,3 +145,4 @@ def test_own_origin_has_the_scheme_of_the_client() -> None:
 def test_text_of_credential_never_shows_it() -> None:
     shown = f"{Credential('secret')!r} {Credential('', b'signature=secret')}"
     assert "secret" not in shown
+    assert Credential("secret", b"secret").__rich_repr__() == []

@@ -38,6 +38,10 @@ class Credential(msgspec.Struct, frozen=True):
         """Returns a text without the token."""
         return "Credential()"
 
+    def __rich_repr__(self) -> list[tuple[str, str]]:
+        """Returns nothing, for the library `rich`, which calls this method to print an object."""
+        return []
+
 
 class Credentials:
     """Finds the tokens of requests.
