@@ -6,7 +6,7 @@ import pytest
 
 from durable_streams_server.errors import Unauthorized
 from durable_streams_server.protocol.subscriptions.commands import Grant
-from durable_streams_server.subscriptions.tokens import TOKEN_LIFE
+from durable_streams_server.subscriptions.tokens import ANYBODY, TOKEN_LIFE, Holder
 from tests.storage.contract_base import settled
 from tests.subscriptions.services import Running
 
@@ -37,7 +37,7 @@ async def test_rotation_activates_a_new_key_and_old_tokens_stay_valid(running: R
     new, retired = await settled(running.service.credentials.rotate())
     assert running.service.credentials.active_key == new != old
     assert retired.kid == old.kid
-    assert running.service.credentials.read_token("s", token) == (grant, False)
+    assert running.service.credentials.read_token("s", token) == (grant, False, ANYBODY)
     assert len((await settled(running.service.jwks()))["keys"]) == 2
 
 
@@ -46,13 +46,13 @@ async def test_token_is_valid_for_one_subscription_until_it_expires(running: Run
     grant = Grant("s", 7, 3)
     token = running.service.credentials.issue_token(grant)
     half = TOKEN_LIFE / 2
-    assert running.service.credentials.read_token("s", token) == (grant, False)
+    assert running.service.credentials.read_token("s", token) == (grant, False, ANYBODY)
     for id_, text in [("t", token), ("s", token[:-1]), ("s", "x.y.z"), ("s", "")]:
         with pytest.raises(Unauthorized) as caught:
             running.service.credentials.read_token(id_, text)
         assert caught.value.code == "INVALID_TOKEN"
     running.clock.forward(half + 1)
-    assert running.service.credentials.read_token("s", token) == (grant, True)
+    assert running.service.credentials.read_token("s", token) == (grant, True, ANYBODY)
     running.clock.forward(half)
     with pytest.raises(Unauthorized) as caught:
         running.service.credentials.read_token("s", token)
@@ -66,3 +66,24 @@ async def test_server_without_keys_refuses_every_token(running: Running) -> None
     await other.stop()
     with pytest.raises(Unauthorized):
         running.service.credentials.read_token("s", token)
+
+
+async def test_claim_token_ends_with_the_token_of_its_client(running: Running) -> None:
+    credentials, clock = running.service.credentials, running.clock
+    await settled(credentials.ensure_keys())
+    holder = credentials.holder("token:1", credentials._clock.wall() + 10_000_000)
+    assert holder == Holder("token:1", clock() + 10_000_000)
+    assert credentials.holder("", None) == ANYBODY
+    grant = Grant("s", 1, 1)
+    token = credentials.issue_token(grant, holder)
+    clock.forward(8)
+    held = credentials.read_token("s", token)
+    assert held.needs_renewal is False  # a new token would not be valid any longer
+    again = credentials.issue_token(grant, held.holder)
+    for each in (token, again):
+        assert credentials.read_token("s", each).grant == grant
+    clock.forward(2)
+    for each in (token, again):
+        with pytest.raises(Unauthorized) as caught:
+            credentials.read_token("s", each)
+        assert caught.value.code == "TOKEN_EXPIRED"

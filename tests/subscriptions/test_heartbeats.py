@@ -26,7 +26,7 @@ async def running() -> AsyncIterator[Running]:
 
 async def heartbeat(running: Running, post: Post, **acks: Any) -> None:
     """Acknowledges as the receiver of `post`, which renews the lease."""
-    grant, _ = running.service.credentials.read_token("s", post.document["callback_token"])
+    grant = running.service.credentials.read_token("s", post.document["callback_token"]).grant
     await running.run(Acknowledge(grant, grant.generation, post.document["wake_id"], **acks))
 
 

@@ -188,7 +188,7 @@ async def test_released_wake_is_delivered_again_immediately(running: Running) ->
     post = await running.wait_for_posts(1)
     post.answer(TAKEN)
     await running.settle()
-    grant, _ = running.service.credentials.read_token("s", post.document["callback_token"])
+    grant = running.service.credentials.read_token("s", post.document["callback_token"]).grant
     await running.run(Release(grant, grant.generation, post.document["wake_id"]))
     assert (await running.wait_for_posts(2)).generation == 2
     with pytest.raises(Fenced):

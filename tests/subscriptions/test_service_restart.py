@@ -75,7 +75,7 @@ async def test_restart_does_not_deliver_a_leased_wake_again(running: Running) ->
     again = await restart(running)
     await again.pass_time(29)
     await again.expect_no_posts()
-    grant, _ = again.service.credentials.read_token("s", post.document["callback_token"])
+    grant = again.service.credentials.read_token("s", post.document["callback_token"]).grant
     await again.run(Acknowledge(grant, 1, post.document["wake_id"]))  # a heartbeat renews the lease
     await again.pass_time(29)
     await again.expect_no_posts()

@@ -134,6 +134,10 @@ class Authenticator:
         """
         return verify_url(self._static, path, query, now)
 
+    def knows(self, subject: str) -> bool:
+        """Returns whether claims with this subject come from a static token that exists, expired or not."""
+        return self._static.knows(subject)
+
     def reload(self) -> None:
         """Reads the files again, and begins to fetch the keys again. Each file that is broken stays as it was read before.
 

@@ -22,6 +22,7 @@ from ..protocol.signing import encode_base64url
 
 _ID_BYTES: Final = 6
 _SECRET_BYTES: Final = 32
+_SUBJECT: Final = "token:"  # precedes the id in the subject of the claims
 # The last of 43 characters holds four bits of the secret and two zero bits. Other spellings of the same secret are refused.
 _TOKEN: Final = re.compile(r"dst_([0-9a-f]{12})_([A-Za-z0-9_-]{42}[AEIMQUYcgkosw048])")
 _ID: Final = re.compile(r"[0-9a-f]{12}")
@@ -73,7 +74,7 @@ class StaticToken(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def claims(self) -> Claims:
         """The claims of a client that presents the token."""
-        return Claims(f"token:{self.id}", self.grants, self.expires_at, self.limits)
+        return Claims(f"{_SUBJECT}{self.id}", self.grants, self.expires_at, self.limits)
 
 
 class StaticTokens:
@@ -104,6 +105,10 @@ class StaticTokens:
         if not hmac.compare_digest(stored, presented.hash) or found is None:
             raise invalid_token()
         return unexpired(found.claims, now)
+
+    def knows(self, subject: str) -> bool:
+        """Returns whether a token exists whose claims have this subject."""
+        return subject.startswith(_SUBJECT) and subject[len(_SUBJECT) :] in self._tokens
 
     def find(self, id_: str, now: int) -> StaticToken:
         """Returns the token with an id, to verify a URL that it has signed.

@@ -4,7 +4,9 @@ The modules `keys` and `tokens` are imported when they are first needed, because
 them (see `dependencies.py`).
 """
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import Unauthorized
 from ..protocol.signing import Key
@@ -12,6 +14,23 @@ from ..protocol.subscriptions.commands import Grant, KeepKeys
 from ..storage.store import Store
 from ..storage.ticket import Ticket
 from ..streams.clock import StoreClock
+
+if TYPE_CHECKING:
+    from .tokens import Holder
+
+
+class Held(NamedTuple):
+    """What a token carries.
+
+    Attributes:
+        grant: the wake that the token is for.
+        needs_renewal: whether the server should send its holder a new token.
+        holder: the client that the token was issued to.
+    """
+
+    grant: Grant
+    needs_renewal: bool
+    holder: Holder
 
 
 class Credentials:
@@ -62,8 +81,8 @@ class Credentials:
 
         return jwks(keys, self._clock())
 
-    def read_token(self, id_: str, token: str) -> tuple[Grant, bool]:
-        """Returns the grant that a token carries, and whether the server should send its holder a new token.
+    def read_token(self, id_: str, token: str) -> Held:
+        """Returns what a token carries.
 
         Raises:
             Unauthorized: INVALID_TOKEN if the token is malformed, badly signed, or belongs to another subscription than `id_`;
@@ -76,10 +95,27 @@ class Credentials:
         if claims.subscription_id != id_:
             raise Unauthorized("the token is not valid here")
         grant = Grant(id_, claims.incarnation, claims.generation, claims.wake_id)
-        return grant, tokens.needs_renewal(claims, now)
+        return Held(grant, tokens.needs_renewal(claims, now), claims.holder)
 
-    def issue_token(self, grant: Grant) -> str:
-        """Returns a new token that carries `grant`."""
+    def holder(self, client: str, until: int | None) -> Holder:
+        """Returns the holder of a claim.
+
+        Args:
+            client: the client's name for the limits, if its own token can be revoked, or "".
+            until: the wall-clock time at which the client's own token expires, in microseconds, or None.
+        """
+        from .tokens import Holder
+
+        now = self._clock()
+        return Holder(client, None if until is None else until - self._clock.wall() + now)
+
+    def issue_token(self, grant: Grant, holder: Holder | None = None) -> str:
+        """Returns a new token that carries `grant`.
+
+        Args:
+            grant: the wake that the token is for.
+            holder: the client that the token is for, or None if it depends on no token of a client.
+        """
         from . import tokens
 
         now = self._clock()
@@ -91,6 +127,7 @@ class Credentials:
             grant.wake_id,
             now,
             self._clock.wall() - now,
+            holder or tokens.ANYBODY,
         )
 
     def _keep(self, command: KeepKeys) -> Ticket[tuple[Key, ...]]:

@@ -12,7 +12,7 @@ A token is a secret, so it must not appear in any log, message or exception.
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import jwt
 import msgspec
@@ -32,6 +32,22 @@ _ALGORITHM: Final = "HS256"
 _SHAPE: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")
 
 
+class Holder(NamedTuple):
+    """The client that a claim token was issued to. A callback token has none, because the server sends it to a webhook.
+
+    Attributes:
+        client: the client's name for the limits, if its own token can be revoked, or "".
+        ends_at: the time at which the client's own token expires, in microseconds of steady time, or None.
+    """
+
+    client: str = ""
+    ends_at: int | None = None
+
+
+#: The holder of a token that depends on no token of a client.
+ANYBODY: Final = Holder()
+
+
 class Claims(msgspec.Struct, frozen=True):
     """The claims of a token.
 
@@ -41,6 +57,7 @@ class Claims(msgspec.Struct, frozen=True):
         generation: the generation of the wake.
         wake_id: the id of the wake, or "" in a token of an earlier version of the server.
         expires_at: the time at which the token expires, in microseconds of steady time.
+        holder: the client that the token was issued to.
     """
 
     subscription_id: str
@@ -48,10 +65,11 @@ class Claims(msgspec.Struct, frozen=True):
     generation: int
     wake_id: str
     expires_at: int
+    holder: Holder = ANYBODY
 
 
-class _Payload(msgspec.Struct):
-    """The JSON document in a token. `until` is in seconds of steady time, and `exp` in seconds of Unix time."""
+class _Payload(msgspec.Struct, omit_defaults=True):
+    """The JSON document in a token. `until` and `end` are in seconds of steady time, and `exp` in seconds of Unix time."""
 
     sub: str
     inc: int
@@ -59,6 +77,8 @@ class _Payload(msgspec.Struct):
     exp: int
     until: int | None = None  # tokens of earlier versions of the server have only `exp`
     wake: str = ""
+    client: str = ""
+    end: int | None = None
 
 
 class _Secrets(HMACAlgorithm):
@@ -89,8 +109,9 @@ def issue(
     wake_id: str,
     now: int,
     offset: int = 0,
+    holder: Holder = ANYBODY,
 ) -> str:
-    """Returns a token that is valid for `TOKEN_LIFE` seconds.
+    """Returns a token that is valid for `TOKEN_LIFE` seconds, or less if the token of its holder expires before.
 
     Args:
         key: the active key.
@@ -100,14 +121,21 @@ def issue(
         wake_id: the id of the wake.
         now: microseconds of steady time.
         offset: the wall clock minus steady time, in microseconds. It determines `exp`.
+        holder: the client that the token is for.
     """
+    until = now // SECOND + TOKEN_LIFE
+    end = None if holder.ends_at is None else holder.ends_at // SECOND
+    if end is not None:
+        until = min(until, end)
     payload = _Payload(
         subscription_id,
         incarnation,
         generation,
-        (now + offset) // SECOND + TOKEN_LIFE,
-        now // SECOND + TOKEN_LIFE,
+        until + offset // SECOND,
+        until,
         wake_id,
+        holder.client,
+        end,
     )
     return _JWS.encode(msgspec.json.encode(payload), key.secret, _ALGORITHM, {"kid": key.kid})
 
@@ -132,16 +160,20 @@ def read(keys: Sequence[Key], token: str, now: int) -> Claims:
     until = payload.exp if payload.until is None else payload.until
     if now >= until * SECOND:
         raise Unauthorized("the token has expired", "TOKEN_EXPIRED")
-    return Claims(payload.sub, payload.inc, payload.gen, payload.wake, until * SECOND)
+    holder = Holder(payload.client, None if payload.end is None else payload.end * SECOND)
+    return Claims(payload.sub, payload.inc, payload.gen, payload.wake, until * SECOND, holder)
 
 
 def needs_renewal(claims: Claims, now: int) -> bool:
     """Returns whether less than half of a token's lifetime is left, so that the response should contain a new token.
 
     A worker sends a heartbeat at least once per lease, and the longest lease is 10 minutes (PROTOCOL 6.2). So the worker gets a new token
-    long before the old one expires.
+    long before the old one expires. A token that ends with that of its holder is not renewed.
     """
-    return claims.expires_at - now < TOKEN_LIFE * SECOND // 2
+    return (
+        claims.expires_at != claims.holder.ends_at
+        and claims.expires_at - now < TOKEN_LIFE * SECOND // 2
+    )
 
 
 def _decode(token: str, keys: Sequence[Key]) -> _Payload:
