@@ -8,8 +8,11 @@ from durable_streams_server.http.asgi import application
 from durable_streams_server.http.limits.refusals import REFUSED_AT_ONCE, RefusalRate
 from durable_streams_server.http.native import connection
 from durable_streams_server.http.native.lane import Lane
+from durable_streams_server.http.observing.observer import Observer
 from tests.http.asgi_driver import Exchange
 from tests.http.limits.test_log_rate import Clock
+from tests.http.observing.reports import Clock as ObserverClock
+from tests.http.observing.reports import Recorder
 from tests.http.socket_driver import Client, request, run_turns, until
 
 A = "/v1/stream/a"
@@ -123,3 +126,24 @@ async def test_refused_body_gets_503_later_over_asgi_and_frees_its_bytes(
     assert exchange.sent == []
     answer = await exchange.answer()
     assert (answer.status, answer.error["code"]) == (503, "BODIES_IN_FLIGHT")
+
+
+async def test_time_for_which_a_refusal_is_held_does_not_count_as_its_duration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, recorder = ObserverClock(), Recorder()
+    app = full_app(monkeypatch)
+    app.observer = Observer(clock)
+    app.observer.watcher = recorder
+    lane = Lane(app)
+    client = Client(lane).send(PUT)
+    clock.now += 1
+    await until(lambda: bool(client.wire.received))
+    exchange = Exchange(app, "PUT", A.encode(), OCTETS)
+    exchange.feed(b"x", more=True)
+    await run_turns()
+    clock.now += 1
+    assert (await exchange.answer()).status == 503
+    assert recorder.seconds == [0, 0]
+    client.reset()
+    await until(lambda: not lane.connections)

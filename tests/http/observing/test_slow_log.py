@@ -168,6 +168,23 @@ async def test_asgi_lane_measures_the_wait_for_the_body() -> None:
     await app.stop()
 
 
+async def test_asgi_lane_measures_the_wait_for_a_body_that_it_refuses() -> None:
+    clock, recorder = Clock(), Recorder()
+    app = create_app(max_body=10)
+    app.observer = Observer(clock)
+    app.observer.watcher = recorder
+    exchange = Exchange(app, "PUT", A.encode(), [(b"content-type", b"text/plain")])
+    exchange.feed(b"a" * 10, more=True)
+    await run_turns()
+    clock.now += 2
+    exchange.feed(b"b", more=True)
+    assert (await exchange.answer()).status == 413
+    (waits,) = recorder.waits
+    assert (waits.body_wait, waits.queue_wait) == (2, 0)
+    assert recorder.seconds == [0]
+    await app.stop()
+
+
 async def test_append_that_waits_for_the_disk_is_logged_with_the_commit(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import math
 import threading
 from collections.abc import Callable, Sequence
@@ -316,8 +315,8 @@ class DurableStreamsApp:
                 return
             except Exception as error:
                 is_begun = True
-                report = functools.partial(observer.finished, since=since, peer=peer, waits=waits)
-                await self._refuse_head(request, error, body, scope, send, report)
+                waits.body_wait = observer.clock() - began
+                await self._refuse_head(request, error, body, scope, send, peer, waits)
                 return
             # Only a GET can be answered with an event stream, and an event costs 0.5 us per request.
             wake = Wake(client) if request.method == "GET" else _UNUSED_WAKE
@@ -369,17 +368,19 @@ class DurableStreamsApp:
         body: Incoming,
         scope: Scope,
         send: Send,
-        report: Callable[..., None],
+        peer: str | None,
+        waits: Waits,
     ) -> None:
-        """Refuses a request before it is whole, and reports the response."""
+        """Refuses a request before it is whole, and reports the response without the time for which it was held."""
         body.release()
         if self.refusals.must_hold_body(error):
             await asyncio.sleep(HOLD)
+        since = self.observer.clock()
         refusal = self.handler.refuse(request, error)
         refusal.is_last |= isinstance(error, RequestTimeout)  # RFC 9110, 15.5.9
         close_after_last(refusal, scope)
         size = await send_response(request, refusal, send, self.outgoing, self.engine.turns)
-        report(request, refusal.status, size=size)
+        self.observer.finished(request, refusal.status, since, size, peer, waits)
 
     async def _send_events(
         self, reply: Live, live: LiveRead, ready: asyncio.Event, receive: Receive, send: Send

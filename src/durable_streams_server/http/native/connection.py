@@ -381,7 +381,7 @@ class Connection(Receiving, Answering):
         lane = self._lane
         answer: Reply | Ticket[Reply]
         if pending.refusal is not None:
-            answer = self._refuse(request, pending.refusal)
+            answer = self._refuse(pending, pending.refusal)
         else:
             lane.observer.received += len(request.body)
             answer = lane.handler.handle(request, self._on_events_ready, self._peer)
@@ -394,15 +394,22 @@ class Connection(Receiving, Answering):
         else:
             self._reply(pending, answer)
 
-    def _refuse(self, request: Request, refusal: Exception) -> Reply | Ticket[Reply]:
+    def _refuse(self, pending: PendingRequest, refusal: Exception) -> Reply | Ticket[Reply]:
         """Refuses a request that is not whole. Returns the response, or a ticket for it if it must be held."""
-        reply: Reply = self._lane.handler.refuse(request, refusal)
-        if not self._lane.app.refusals.must_hold_body(refusal):
+        lane = self._lane
+        reply: Reply = lane.handler.refuse(pending.request, refusal)
+        if not lane.app.refusals.must_hold_body(refusal):
             return reply
         if not self._is_paused:
             self._pause_reading()  # the rest of the body need not be received meanwhile
         held: Ticket[Reply] = Ticket()
-        asyncio.get_running_loop().call_later(HOLD, held.resolve, reply)
+        held_at = lane.clock()
+
+        def end_hold() -> None:
+            pending.since += lane.clock() - held_at  # nothing was slow meanwhile
+            held.resolve(reply)
+
+        asyncio.get_running_loop().call_later(HOLD, end_hold)
         return held
 
     def _continue(self) -> None:
