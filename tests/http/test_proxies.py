@@ -54,6 +54,13 @@ def test_list_replaces_the_default(peer: Any, trusted: bool) -> None:
     assert trusts(peer, *LISTED) is trusted
 
 
+@pytest.mark.parametrize("peer", ["10.0.0.1", "::ffff:10.0.0.1"])
+def test_proxy_may_be_named_by_its_mapped_address(peer: str) -> None:
+    assert trusts((peer, 1), "::ffff:10.0.0.1")
+    assert trusts((peer, 1), "::ffff:10.0.0.0/104")
+    assert not trusts((peer, 1), "::ffff:10.0.0.2")
+
+
 @pytest.mark.parametrize("peer", ["", None, "/run/client.sock", b""])
 def test_unix_sockets_are_trusted_if_named(peer: Any) -> None:
     assert trusts(peer, "unix")

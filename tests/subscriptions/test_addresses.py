@@ -376,6 +376,14 @@ def test_loopback_must_be_in_the_allow_list_if_there_is_one() -> None:
     rejection_of("http://127.0.0.1/", WebhookPolicy(allow=("127.0.0.0/8",)))
 
 
+def test_mapped_entry_means_the_ipv4_address() -> None:
+    policy = WebhookPolicy(deny=("::ffff:8.8.4.4",))
+    assert not allows(policy, "good.example.com", "8.8.4.4")
+    assert allows(policy, "good.example.com", "8.8.8.8")
+    policy = WebhookPolicy(allow=("::ffff:10.0.0.0/104",))
+    assert allows(policy, "10.1.2.3", "10.1.2.3")
+
+
 def test_deny_list_overrides_the_allow_list_and_allow_loopback() -> None:
     policy = WebhookPolicy(
         allow_loopback=True,

@@ -11,6 +11,7 @@ from typing import Final
 
 from ..protocol.forwarding import Client, find_client, first_scheme, parse_address
 from ..protocol.names import FORWARDED, X_FORWARDED_FOR, X_FORWARDED_PROTO
+from ..protocol.networks import Network, network_from
 from .limits.shares import address_of_peer, network_of
 from .request import Request
 
@@ -20,8 +21,6 @@ UNIX: Final = "unix"
 FORWARDING_HEADERS: Final = frozenset((X_FORWARDED_FOR, X_FORWARDED_PROTO, FORWARDED))
 _ON_THIS_MACHINE: Final = ("127.0.0.1", "::1", UNIX)
 _KEPT_ADDRESSES: Final = 4096
-
-_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class TrustedProxies:
@@ -93,14 +92,14 @@ class TrustedProxies:
         return any(parsed in network for network in self._networks)
 
 
-def parse_network(name: str) -> _Network:
+def parse_network(name: str) -> Network:
     """Returns the network that a name of trusted proxies describes. An address is a network of one address.
 
     Raises:
         ValueError: the name is neither an address nor a network.
     """
     try:
-        return ipaddress.ip_network(name)
+        return network_from(name)
     except ValueError as error:
         if "host bits" in str(error):
             network = ipaddress.ip_network(name, strict=False)

@@ -10,7 +10,7 @@ All forbidden hosts and addresses get the same error message, so that clients le
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
@@ -18,6 +18,7 @@ import msgspec
 
 from ..errors import BadRequest
 from ..protocol.arguments import require, require_each
+from ..protocol.networks import Network, network_from
 
 #: Maximum bytes of a webhook URL, because each subscription stores one. All common servers accept URLs of this length.
 MAX_WEBHOOK_URL_BYTES: Final = 2048
@@ -25,7 +26,6 @@ MAX_WEBHOOK_URL_BYTES: Final = 2048
 MAX_HOST_BYTES: Final = 253
 
 Address: TypeAlias = IPv4Address | IPv6Address
-Network: TypeAlias = IPv4Network | IPv6Network
 
 _LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
@@ -334,7 +334,7 @@ def _rules(entries: tuple[str, ...]) -> _Rules:
 
 def _network(entry: str) -> Network | None:
     try:
-        return None if "%" in entry else ip_network(entry)
+        return None if "%" in entry else network_from(entry)
     except ValueError:
         return None
 
