@@ -1,6 +1,7 @@
 """The command `serve`: what it prints, how it stops, its exit codes, and the flags that reach the server."""
 
 import contextlib
+import json
 import shutil
 import signal
 import socket
@@ -65,14 +66,14 @@ def test_unknown_host_prints_one_line_and_exits_3() -> None:
 
 
 @pytest.mark.parametrize("flags", [(), ("--data-dir", "sub/x")], ids=["default", "named"])
-def test_serve_prints_the_path_of_a_directory_it_created(
+def test_serve_logs_the_path_of_a_directory_it_created(
     flags: tuple[str, ...], tmp_path: Path
 ) -> None:
     where = tmp_path / (flags[1] if flags else "durable-streams-data")
     told = []
     for _ in range(2):  # the second time, the directory exists
         process = subprocess.Popen(
-            [*COMMAND, *flags, "--port", "0", "--drain", "0"],
+            [*COMMAND, *flags, "--port", "0", "--drain", "0", "--log-format", "json"],
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -86,7 +87,8 @@ def test_serve_prints_the_path_of_a_directory_it_created(
             told.append(process.stderr.read())
         assert process.returncode == 0
         assert where.is_dir()
-    assert told == [f"Made the directory {where}\n", ""]
+    assert json.loads(told[0])["message"] == f"made the directory {where}"
+    assert told[1] == ""
 
 
 def test_default_wal_size_fits_max_body(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
 #: What the server logs when it is slow. A busy machine is a reason too, so these lines say nothing about the server.
 SLOW = re.compile(r"\S+ \S+ WARNING a (request|commit|checkpoint) took ")
+#: What the server logs when it creates its data directory.
+MADE = re.compile(r"\S+ \S+ WARNING made the directory ")
 NEVER_STOPPED = 124  # stands for the exit code of a server that does not stop in time
 #: Gauges that have the same value whenever the server is idle and has no streams.
 IDLE = {
@@ -174,7 +176,7 @@ class SoakedServer:
             for line in self.log.read_text(errors="replace").splitlines()
             if not re.match(r"\S+ \S+ INFO ", line)
             and not SLOW.match(line)
-            and not line.startswith("Made the directory ")
+            and not MADE.match(line)
         ]
 
 

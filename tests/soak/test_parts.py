@@ -87,7 +87,7 @@ def test_log_lines_above_info_are_unexpected(tmp_path: Any) -> None:
     server = SoakedServer(tmp_path, 0)
     bad = "2026-11-26 10:00:00,000 WARNING the disk is full"
     lines = [
-        "Made the directory /tmp/x",
+        "2026-11-26 10:00:00,000 WARNING made the directory /tmp/x",
         "2026-11-26 10:00:00,000 INFO a delivery failed",
         "2026-11-26 10:00:00,000 WARNING a commit took 1.5 s, so the disk is slow or busy",
         bad,

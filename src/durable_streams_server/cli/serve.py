@@ -20,6 +20,7 @@ from ..http.serving.alpn import speaks_http2
 from ..http.serving.command_socket import CommandSocket
 from ..http.serving.listening import UnixSocket, public_url_of
 from ..http.serving.server import Server
+from ..log import log as _log
 from ..storage.damage import Damaged
 from ..storage.files.directory import DirectoryRefused
 from ..streams.file_store import FileBackedStreamStore
@@ -151,14 +152,14 @@ def _create_app(store: _Store, settings: Settings) -> DurableStreamsApp:
 
 
 def _announce(addresses: str, settings: Settings, is_new: bool) -> None:
-    """Prints the server's addresses, where streams are kept, and the data directory if the server has created it."""
+    """Prints the server's addresses and where streams are kept, and logs the data directory if the server has created it."""
     click.echo(f"Listening on {addresses}")
     if settings.memory:
         click.echo("Streams are kept in memory and end with this process.")
     else:
         click.echo(f"Streams are kept in {settings.data_dir}")
     if is_new:
-        click.echo(f"Made the directory {shown(os.path.abspath(settings.data_dir))}", err=True)
+        _log.warning("made the directory %s", shown(os.path.abspath(settings.data_dir)))
 
 
 def _address_reason(error: OSError) -> str:

@@ -83,6 +83,10 @@ def test_file_that_is_not_toml_is_refused_in_one_line(text: bytes, tmp_path: Pat
     assert refused.value.message.isprintable()
 
 
+def test_byte_order_mark_is_ignored(tmp_path: Path) -> None:
+    assert load(tmp_path, b"\xef\xbb\xbfport = 1\r\n").settings.port == 1
+
+
 def test_unreadable_file_is_refused_with_the_reason(tmp_path: Path) -> None:
     missing = tmp_path / "missing.toml"
     for file, reason in ((missing, "No such file or directory"), (tmp_path, "Is a directory")):

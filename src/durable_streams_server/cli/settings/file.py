@@ -67,8 +67,10 @@ def read_file(file: str, settings: Sequence[Setting]) -> dict[str, object]:
 
 def _parse(file: str) -> dict[str, Any]:
     try:
-        with open(file, "rb") as opened:
-            return tomllib.load(opened)
+        with open(
+            file, encoding="utf-8-sig", newline=""
+        ) as opened:  # some editors begin a file with a BOM
+            return tomllib.loads(opened.read())
     except OSError as error:
         raise click.UsageError(f"cannot read the settings file: {reason(error)}") from None
     except (ValueError, RecursionError) as error:
