@@ -3,11 +3,14 @@
 import time
 
 import pytest
+from opentelemetry import propagate
 
 from durable_streams_server.http.observing.trace_export import exporting_provider, stop_exporting
 from tests.http.observing.collector import collecting
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+#: A valid traceparent.
+PARENT = f"00-{1:032x}-{1:016x}-01"
 
 
 def attributes(resource: object) -> dict[str, str]:
@@ -48,3 +51,19 @@ def test_collector_that_does_not_answer_delays_a_stop_only_for_a_moment(
         begun = time.monotonic()
         assert not stop_exporting(provider, 0.1)
         assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"traceparent": "a" * 600},
+        {"traceparent": PARENT, "tracestate": "=,a=b,a=c,\xff=1"},
+    ],
+)
+def test_invalid_headers_of_clients_are_not_logged(
+    headers: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    provider = exporting_provider()
+    propagate.extract(headers)
+    assert caplog.records == []
+    assert stop_exporting(provider)

@@ -6,6 +6,7 @@ from a thread of its own. Its queue is bounded, and further spans are dropped.
 
 from __future__ import annotations
 
+import logging
 import threading
 from importlib.metadata import version
 from typing import Final
@@ -18,10 +19,17 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 _NAME: Final = "durable-streams-server"
 #: Seconds that a stop waits until the last spans are sent.
 _PATIENCE: Final = 2.0
+#: Loggers of OpenTelemetry that warn about invalid headers of each request. A client could fill the log with their records.
+_ABOUT_HEADERS: Final = (
+    "opentelemetry.trace.span",
+    "opentelemetry.trace.propagation.tracecontext",
+)
 
 
 def exporting_provider() -> TracerProvider:
-    """Returns a new provider whose spans are sent to the collector that the environment names."""
+    """Returns a new provider whose spans are sent to the collector that the environment names. Silences warnings about the headers of clients."""
+    for name in _ABOUT_HEADERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
     resource = Resource.create({"service.version": version(_NAME)})
     if str(resource.attributes.get("service.name", "")).startswith("unknown_service"):
         resource = resource.merge(Resource({"service.name": _NAME}))
