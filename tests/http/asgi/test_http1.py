@@ -13,6 +13,18 @@ SHORT = Timeouts(idle=0.05, head=0.05)
 LONG = Timeouts()
 
 
+@pytest.mark.parametrize(
+    "octets",
+    [b"\x16\x03\x01\r\n\r\n", request("GET", A, "Upgrade: h2c", "Connection: Upgrade")],
+    ids=["no HTTP", "upgrade"],
+)
+async def test_odd_requests_are_not_logged(octets: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    client = AsgiClient(LONG)
+    client.wire.give(octets)
+    await client.answers("GET")
+    assert caplog.records == []
+
+
 async def test_paused_request_head_returns_408() -> None:
     client = AsgiClient(SHORT)
     client.wire.give(request("GET")[:5])

@@ -5,6 +5,7 @@ its own, and accepts connections until no file handles are left. If another serv
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -28,6 +29,9 @@ from .waiting import key_of
 
 #: Bytes that may wait in the write buffer of a socket before the writer must wait.
 _UNSENT: Final = 16 * KIB
+#: The logger of uvicorn's connections without their warnings about invalid requests. A client could fill the log with those.
+_errors: Final = logging.getLogger("uvicorn.error.requests")
+_errors.setLevel(logging.ERROR)
 
 
 def protocol_of(
@@ -72,6 +76,7 @@ class Http1Connection(HttpToolsProtocol):
         self, app: DurableStreamsApp, timeouts: Timeouts, admission: Admission, **given: Any
     ) -> None:
         super().__init__(**given)
+        self.logger = _errors
         self._handler = app.handler
         self._observer = app.observer
         self._timeouts = timeouts
