@@ -78,3 +78,20 @@ def test_server_raises_its_file_limit_and_logs_it(tmp_path: Path) -> None:
     _, said = process.communicate(timeout=20)
     assert limits == (3000, 3000)
     assert "at most 3000 files and connections may be open (the limit was 256)" in said
+
+
+def test_more_connections_than_open_files_are_refused_with_the_source(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text("max-connections = 3000\n")
+    shown = subprocess.run(
+        [*COMMAND, "serve", "--memory", "--config", str(file)],
+        check=False,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, 3000)),
+    )
+    assert shown.returncode == 2
+    assert shown.stderr == (
+        f"Error: 'max-connections' in {file} is 3000, but must be from 1 to 2936: "
+        "this process may hold 3000 file handles, and 64 are kept back\n"
+    )

@@ -67,12 +67,7 @@ def serve(loaded: Loaded) -> None:
     store = StreamStore() if settings.memory else _open(settings)
     try:
         app = _create_app(store, settings)
-        admission = Admission(
-            not settings.memory,
-            settings.max_connections,
-            per_address=settings.max_connections_per_address,
-            proxies=settings.trusted_proxies(),
-        )
+        admission = _admission(loaded)
         listening = _listen(settings)
         if settings.public_url is None:
             app.service.public_url = public_url_of(listening[0], tls is not None)
@@ -104,6 +99,25 @@ def serve(loaded: Loaded) -> None:
         if app.engine.failure is not None:
             fail(f"the store has stopped: {reason(app.engine.failure)}", EXIT_STORE)
         _close(store)
+
+
+def _admission(loaded: Loaded) -> Admission:
+    """Returns what decides on new connections.
+
+    Raises:
+        click.UsageError: This process may hold too few file handles for so many connections.
+    """
+    settings = loaded.settings
+    try:
+        return Admission(
+            not settings.memory,
+            settings.max_connections,
+            per_address=settings.max_connections_per_address,
+            proxies=settings.trusted_proxies(),
+        )
+    except ValueError as error:
+        label = loaded.sources.label("max_connections")
+        raise click.UsageError(f"{label} {str(error).removeprefix('max_connections ')}") from None
 
 
 def _listen(settings: Settings) -> list[socket.socket]:
