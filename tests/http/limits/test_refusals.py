@@ -4,7 +4,7 @@ import pytest
 
 from durable_streams_server import create_app
 from durable_streams_server.errors import BadRequest, RequestTimeout, TooManyRequests, Unavailable
-from durable_streams_server.http.asgi import application
+from durable_streams_server.http.asgi import application, waiting
 from durable_streams_server.http.limits.refusals import REFUSED_AT_ONCE, RefusalRate
 from durable_streams_server.http.native import connection
 from durable_streams_server.http.native.lane import Lane
@@ -23,7 +23,7 @@ PUT = request("PUT", A, "Content-Type: application/octet-stream", "Content-Lengt
 
 def full_app(monkeypatch: pytest.MonkeyPatch, hold: float = 0.05) -> application.DurableStreamsApp:
     """Returns an application that has no room for bodies, and whose next refusal is held for `hold` seconds."""
-    for module in (connection, application):
+    for module in (connection, waiting):
         monkeypatch.setattr(module, "HOLD", hold)
     app = create_app(max_body=100_000, max_in_flight=100_000)
     app.budget.take(100_000)
@@ -147,3 +147,20 @@ async def test_time_for_which_a_refusal_is_held_does_not_count_as_its_duration(
     assert recorder.seconds == [0, 0]
     client.reset()
     await until(lambda: not lane.connections)
+
+
+@pytest.mark.parametrize("version", ["1.1", "2"])
+async def test_held_body_over_http2_is_dropped_so_that_other_streams_are_received(
+    version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = full_app(monkeypatch, hold=60)
+    headers = [(b"host", b"localhost"), *OCTETS, (b"content-length", b"70000")]
+    exchange = Exchange(app, "PUT", A.encode(), headers, http_version=version)
+    await run_turns()
+    exchange.feed(b"x" * 10, more=True)
+    exchange.feed(b"x" * 10)
+    exchange.disconnect()
+    await run_turns()
+    assert exchange.disconnect_received is (version == "2")
+    assert exchange.task.done() is (version == "2")
+    exchange.task.cancel()

@@ -27,7 +27,7 @@ from ..handler import Handler
 from ..limits.budget import Incoming, ReceiveBudget
 from ..limits.outgoing import Outgoing
 from ..limits.rates import Rates
-from ..limits.refusals import HOLD, RefusalRate
+from ..limits.refusals import RefusalRate
 from ..limits.shares import network_of
 from ..observing.lag import LoopLag
 from ..observing.limit_table import LimitTable
@@ -47,7 +47,7 @@ from ..stopping import StopSignals
 from .events import FAREWELL_GRACE, send_events
 from .receiving import BodyReceiver, ClientGone, Receive, Scope, check_version, request_of
 from .sending import Send, close_after_last, send_response
-from .waiting import Wake, wait_for_reply
+from .waiting import Wake, hold_refusal, wait_for_reply
 
 #: What the handler gets with requests that an event stream cannot answer, so that they need no `Wake` of their own.
 _UNUSED_WAKE: Final = Wake(None)
@@ -316,7 +316,7 @@ class DurableStreamsApp:
             except Exception as error:
                 is_begun = True
                 waits.body_wait = observer.clock() - began
-                await self._refuse_head(request, error, body, scope, send, peer, waits)
+                await self._refuse_head(request, error, body, scope, receive, send, peer, waits)
                 return
             # Only a GET can be answered with an event stream, and an event costs 0.5 us per request.
             wake = Wake(client) if request.method == "GET" else _UNUSED_WAKE
@@ -367,6 +367,7 @@ class DurableStreamsApp:
         error: Exception,
         body: Incoming,
         scope: Scope,
+        receive: Receive,
         send: Send,
         peer: str | None,
         waits: Waits,
@@ -374,7 +375,7 @@ class DurableStreamsApp:
         """Refuses a request before it is whole, and reports the response without the time for which it was held."""
         body.release()
         if self.refusals.must_hold_body(error):
-            await asyncio.sleep(HOLD)
+            await hold_refusal(scope, receive)
         since = self.observer.clock()
         refusal = self.handler.refuse(request, error)
         refusal.is_last |= isinstance(error, RequestTimeout)  # RFC 9110, 15.5.9

@@ -1,4 +1,4 @@
-"""Waits for the reply to a request that is not answered at once, and cancels a read when its client leaves."""
+"""Waits for the reply to a request that is not answered at once, cancels a read when its client leaves, and holds refusals."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import contextlib
 from collections.abc import Iterable
 
 from ...storage.ticket import Abandoned, Cancelled, Ticket
+from ..limits.refusals import HOLD
 from ..replies import Live, Reply
 from ..request import Request
-from .receiving import Receive
+from .receiving import Receive, Scope
 
 
 class Wake:
@@ -90,3 +91,18 @@ def _close_unsent(ticket: Ticket[Reply]) -> None:
         reply = ticket.result()
         if isinstance(reply, Live):
             reply.events.close()
+
+
+async def hold_refusal(scope: Scope, receive: Receive) -> None:
+    """Waits for `HOLD` seconds before a request is refused whose body is not whole.
+
+    Over HTTP/2, drops what arrives of the body meanwhile, and returns early if the client leaves. Otherwise the host would stop reading from the
+    connection, so all its streams would wait.
+    """
+    if scope.get("http_version") != "2":
+        await asyncio.sleep(HOLD)
+    else:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HOLD):
+                while (await receive())["type"] == "http.request":
+                    pass
