@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -47,6 +48,48 @@ def test_signal_stops_the_server_within_a_second_despite_live_reads(stop: signal
             assert time.monotonic() - began < 1
             assert b"event: control" in b"".join(pieces)
         assert poll.result().status_code == 204
+
+
+SIGNAL_WHILE_IT_OPENS = """
+import os, sys
+from durable_streams_server.cli import main
+serve = sys.modules["durable_streams_server.cli.serve"]
+number, open_store = int(sys.argv.pop(1)), serve._open
+
+def open_with_signal(settings):
+    os.kill(os.getpid(), number)
+    return open_store(settings)
+
+serve._open = open_with_signal
+main()
+"""
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_signal_while_the_store_is_opened_prints_one_line_and_ends_the_start(
+    stop: signal.Signals, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", SIGNAL_WHILE_IT_OPENS, str(int(stop)), "serve", "--port", "0"]
+    ended = subprocess.run(
+        [*command, "--data-dir", str(tmp_path)], capture_output=True, text=True, timeout=20
+    )
+    assert (ended.returncode, ended.stdout) == (128 + stop, "")
+    assert ended.stderr == "durable-streams-server: a signal ends the start of the server\n"
+
+
+def test_hangup_while_the_store_is_opened_is_obeyed_after_the_start(tmp_path: Path) -> None:
+    hangup = str(int(signal.SIGHUP))
+    command = [sys.executable, "-c", SIGNAL_WHILE_IT_OPENS, hangup, "serve", "--port", "0"]
+    with subprocess.Popen(
+        [*command, "--data-dir", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        assert any("SIGHUP: this server has nothing to reload" in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
 
 
 def test_port_in_use_prints_one_line_and_exits_3() -> None:

@@ -20,6 +20,7 @@ from ..http.serving.alpn import speaks_http2
 from ..http.serving.command_socket import CommandSocket
 from ..http.serving.listening import UnixSocket, public_url_of
 from ..http.serving.server import Server
+from ..http.serving.signals import StartSignals
 from ..log import log as _log
 from ..storage.damage import Damaged
 from ..storage.files.directory import DirectoryRefused
@@ -49,7 +50,7 @@ _Store = StreamStore | FileBackedStreamStore
     epilog="Exit codes: 0 after a clean stop, 1 when the server fails, 2 for a bad setting, "
     "3 when the address cannot be had, 4 when the data directory cannot be used, "
     "5 when the disk has failed and the store has stopped, "
-    "130 or 143 after a second SIGINT or SIGTERM, which ends the server at once.",
+    "130 or 143 after SIGINT or SIGTERM during the start, or a second one, which ends the server at once.",
 )
 def serve(loaded: Loaded) -> None:
     """Run the server until it is told to stop (Ctrl-C or SIGTERM).
@@ -57,6 +58,12 @@ def serve(loaded: Loaded) -> None:
     After SIGTERM the server drains (--drain), and then stops. Ctrl-C stops it without a drain. On SIGHUP, it reads its certificate, its tokens
     and its settings file again. It stops when the terminal in which it was started is closed.
     """
+    with StartSignals() as start:
+        _serve(loaded, start)
+
+
+def _serve(loaded: Loaded, start: StartSignals) -> None:
+    """Opens the store, listens, and runs the server until it stops."""
     settings = loaded.settings
     begin_log(settings.log_level, settings.log_format)
     provider = provider_of(settings)
@@ -91,6 +98,8 @@ def serve(loaded: Loaded) -> None:
     )
     add_reloaders(server, app, loaded)
     with server.signals:  # until the store is closed, so that a second signal ends that too
+        if start.has_hung_up:
+            server.must_reload = True
         with contextlib.ExitStack() as stack:
             for each in listening:
                 stack.enter_context(each)

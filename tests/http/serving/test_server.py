@@ -242,6 +242,16 @@ async def test_signal_before_the_start_stops_the_server_right_after_it() -> None
     assert server.started
 
 
+async def test_hangup_before_the_start_reloads_right_after_it() -> None:
+    reloaded: list[bool] = []
+    server = Server(create_app())
+    server.reloaders.add("a file", lambda: reloaded.append(server.started))
+    server._handle_hangup()
+    async with running(server):
+        pass
+    assert reloaded == [True]
+
+
 class Slow(MemoryStore):
     """A store whose appends take longer than a stalled client has while the server stops."""
 

@@ -1,4 +1,4 @@
-"""The signals of a server process: the first one stops the server, the second one ends the process at once."""
+"""The signals of a server process: the first one stops the server, the second one ends the process at once, and so does one in the start."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from durable_streams_server.http.serving.signals import Signals
+from durable_streams_server.http.serving.signals import Signals, StartSignals
 
 
 def send(number: int) -> None:
@@ -99,3 +99,26 @@ def test_second_signal_ends_process_whose_error_output_is_full() -> None:
     assert process.wait(20) == 143
     os.close(reading)
     os.close(writing)
+
+
+START = """
+import os, sys
+from durable_streams_server.http.serving.signals import StartSignals
+with StartSignals():
+    os.kill(os.getpid(), int(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_during_the_start_ends_process_with_128_plus_its_number(number: int) -> None:
+    command = [sys.executable, "-c", START, str(int(number))]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert ended.returncode == 128 + number
+    assert ended.stderr == "durable-streams-server: a signal ends the start of the server\n"
+
+
+def test_hangup_during_the_start_is_remembered() -> None:
+    with StartSignals() as start:
+        assert not start.has_hung_up
+        send(signal.SIGHUP)
+        assert start.has_hung_up

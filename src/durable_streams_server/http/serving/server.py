@@ -29,7 +29,7 @@ from .finishing import Finish, cut
 from .handshake import TlsListener
 from .listening import BACKLOG
 from .reloading import Reloaders
-from .signals import Signals
+from .signals import Signals, has_terminal
 
 _KEEP_ALIVE: Final = 75  # seconds, longer than load balancers keep idle connections (TRAPS 52)
 #: Seconds in which idle clients may still send a request after the server has begun to stop. Few round trips take longer.
@@ -61,6 +61,7 @@ class Server(uvicorn.Server):
     Attributes:
         signals: handles the signals of the process. A program may enter this context earlier than the server does, and leave it later.
         reloaders: what the server reads again on SIGHUP.
+        must_reload: whether the server reloads right after its start, because a SIGHUP came before.
     """
 
     def __init__(
@@ -119,7 +120,8 @@ class Server(uvicorn.Server):
         self._end_of_drain: asyncio.TimerHandle | None = None
         self.signals = Signals(self._handle_stop, self._handle_hangup)
         self.reloaders = Reloaders()
-        self._has_terminal = _has_terminal()
+        self.must_reload = False
+        self._has_terminal = has_terminal()
         self.install_signals = True  # set to False inside a host program
 
     @contextlib.contextmanager
@@ -148,6 +150,8 @@ class Server(uvicorn.Server):
             await self._commands.begin()
         if self.started:
             self._on_started()
+            if self.must_reload:
+                self._on_hangup()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stops accepting connections, and lets requests finish."""
@@ -239,14 +243,16 @@ class Server(uvicorn.Server):
             self._loop.call_soon_threadsafe(self.stop, drain)
 
     def _handle_hangup(self) -> None:
-        """Schedules the reaction to a SIGHUP on the event loop."""
-        if self._loop is not None and not self.should_exit:
+        """Schedules the reaction to a SIGHUP on the event loop, or at the start if the event loop does not run yet."""
+        if self._loop is None:
+            self.must_reload = True
+        elif not self.should_exit:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._on_hangup)
 
     def _on_hangup(self) -> None:
         """Reloads what can be reloaded, or stops the server if its terminal is gone."""
-        if self._has_terminal and not _has_terminal():
+        if self._has_terminal and not has_terminal():
             self.stop()
         else:
             self.reloaders.run()
@@ -255,11 +261,3 @@ class Server(uvicorn.Server):
         """Aborts every connection and stops the server, because nobody can know the outcome of the requests in flight."""
         self.should_exit = True
         cut(self.server_state.connections)
-
-
-def _has_terminal() -> bool:
-    """Returns whether the process's standard input is a terminal."""
-    try:
-        return os.isatty(0)
-    except OSError:
-        return False

@@ -1,6 +1,7 @@
 """Handles the signals that stop a server process or make it reload its files.
 
-The handlers stay installed until the process has closed its store, so that a second signal ends the process at any time.
+`StartSignals` handles them while the process opens its store, and `Signals` from then on. The handlers stay installed until the process has
+closed its store, so that a second signal ends the process at any time.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from uvicorn.server import HANDLED_SIGNALS
 
 #: SIGHUP, on platforms that have it.
 _HANGUP: Final[int | None] = getattr(signal, "SIGHUP", None)
-#: The exit code after a second signal is this number plus that of the signal, as shells report a process that a signal has ended.
+#: The exit code after a signal that ends the process at once is this number plus that of the signal, as shells report a process that a signal has ended.
 _SIGNALLED: Final = 128
-_LAST_WORDS: Final = b"durable-streams-server: a second signal ends the server at once\n"
+_SECOND: Final = b"durable-streams-server: a second signal ends the server at once\n"
+_IN_START: Final = b"durable-streams-server: a signal ends the start of the server\n"
 
 
 class Signals:
@@ -58,7 +60,7 @@ class Signals:
 
     def _stop(self, number: int, _: FrameType | None) -> None:
         if self._has_stopped:
-            exit_at_once(number)
+            exit_at_once(number, _SECOND)
         self._has_stopped = True
         self._on_stop(number)
 
@@ -66,15 +68,48 @@ class Signals:
         self._on_hangup()
 
 
-def exit_at_once(number: int) -> NoReturn:
+class StartSignals(Signals):
+    """A context manager that handles signals while a server starts, which may take long if it has much to replay.
+
+    A signal to stop ends the process at once. Process 1 of a container would otherwise not receive the signal. A SIGHUP asks for a reload, so it
+    must not end the process, unless the terminal is gone in which the process was started.
+
+    Attributes:
+        has_hung_up: whether there was a SIGHUP. Files that the process has read before may have changed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(self._end_start, self._remember)
+        self.has_hung_up = False
+        self._has_terminal = has_terminal()
+
+    def _end_start(self, number: int) -> None:
+        exit_at_once(number, _IN_START)
+
+    def _remember(self) -> None:
+        if _HANGUP is not None and self._has_terminal and not has_terminal():
+            exit_at_once(_HANGUP, _IN_START)
+        self.has_hung_up = True
+
+
+def has_terminal() -> bool:
+    """Returns whether the process's standard input is a terminal."""
+    try:
+        return os.isatty(0)
+    except OSError:
+        return False
+
+
+def exit_at_once(number: int, last_words: bytes) -> NoReturn:
     """Ends the process without any clean-up. Nothing acknowledged is lost, because a write is durable before it is acknowledged.
 
     Args:
         number: the number of the signal that asked for it.
+        last_words: a line for standard error.
     """
     try:
         if select.select([], [2], [], 0)[1]:  # a full pipe must not block the exit
-            os.write(2, _LAST_WORDS)
+            os.write(2, last_words)
     except (OSError, ValueError):
         pass  # standard error is closed
     os._exit(_SIGNALLED + number)
