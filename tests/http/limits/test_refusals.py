@@ -6,9 +6,11 @@ from durable_streams_server import create_app
 from durable_streams_server.errors import BadRequest, RequestTimeout, TooManyRequests, Unavailable
 from durable_streams_server.http.asgi import application, waiting
 from durable_streams_server.http.limits.refusals import REFUSED_AT_ONCE, RefusalRate
+from durable_streams_server.http.limits.timeouts import Timeouts
 from durable_streams_server.http.native import connection
 from durable_streams_server.http.native.lane import Lane
 from durable_streams_server.http.observing.observer import Observer
+from tests.http.asgi.http1_client import AsgiClient
 from tests.http.asgi_driver import Exchange
 from tests.http.limits.test_log_rate import Clock
 from tests.http.observing.reports import Clock as ObserverClock
@@ -100,6 +102,19 @@ async def test_server_that_stops_still_sends_a_held_refusal(
     assert client.answers("PUT")[0].status == 503
     client.reset()
     await until(lambda: not lane.connections)
+
+
+async def test_server_that_stops_still_sends_a_held_refusal_over_asgi(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = AsgiClient(Timeouts(), app=full_app(monkeypatch))
+    client.wire.give(PUT)
+    await run_turns()
+    assert client.connection.is_writing  # so that the server waits for it
+    client.connection.shutdown()
+    (answer,) = await client.answers("PUT")
+    assert answer.status == 503
+    assert not client.connection.is_writing
 
 
 async def test_other_refusals_are_sent_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,12 @@ def test_url_of_ipv6_socket_has_brackets() -> None:
         assert url_of(listening).startswith("http://[::1]:")
 
 
+@pytest.mark.parametrize("host", ["\xfc..example", "a\0b", "\udcff"])
+def test_name_that_cannot_be_looked_up_raises_os_error(host: str) -> None:
+    with pytest.raises(OSError, match="this is no name of a host"):
+        listen(host, 0)
+
+
 def test_accepted_connections_use_tcp_keepalive() -> None:  # TRAPS 49
     with listen("127.0.0.1", 0) as listening, socket.socket() as client:
         client.connect(listening.getsockname())

@@ -25,7 +25,7 @@ from ..request import NO_REQUEST, SAFE_METHODS
 from ..request_target import split_target
 from .application import DurableStreamsApp
 from .forwarded import describe_client
-from .waiting import key_of
+from .waiting import HELD, key_of
 
 #: Bytes that may wait in the write buffer of a socket before the writer must wait.
 _UNSENT: Final = 16 * KIB
@@ -261,9 +261,11 @@ def _is_finite(cycle: RequestResponseCycle) -> bool:
 
 
 def is_writing(cycle: Any) -> bool:
-    """Returns whether uvicorn's object for a request is that of a complete write without a response."""
-    is_received = not cycle.more_body and not cycle.response_started
-    return is_received and cycle.scope["method"] not in SAFE_METHODS
+    """Returns whether uvicorn's object for a request is that of a complete write, or of a held refusal, without a response."""
+    if cycle.response_started:
+        return False
+    is_write = not cycle.more_body and cycle.scope["method"] not in SAFE_METHODS
+    return is_write or HELD in cycle.scope
 
 
 def _close_after(cycle: RequestResponseCycle) -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable
+from typing import Final
 
 from ...storage.ticket import Abandoned, Cancelled, Ticket
 from ..limits.refusals import HOLD
 from ..replies import Live, Reply
 from ..request import Request
 from .receiving import Receive, Scope
+
+#: Key that `hold_refusal` sets in the ASGI scope of a request.
+HELD: Final = "durable_streams_server.held"
 
 
 class Wake:
@@ -99,6 +103,7 @@ async def hold_refusal(scope: Scope, receive: Receive) -> None:
     Over HTTP/2, drops what arrives of the body meanwhile, and returns early if the client leaves. Otherwise the host would stop reading from the
     connection, so all its streams would wait.
     """
+    scope[HELD] = True  # so that a server that stops still sends the refusal
     if scope.get("http_version") != "2":
         await asyncio.sleep(HOLD)
     else:

@@ -26,12 +26,23 @@ def listen(host: str, port: int) -> socket.socket:
         OSError: the address cannot be used.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    if not _can_be_looked_up(host):
+        raise OSError("this is no name of a host")
     listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _PROBES.items():
         if hasattr(socket, name):  # TCP_KEEPALIVE is the name of TCP_KEEPIDLE on macOS
             listening.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     return listening
+
+
+def _can_be_looked_up(host: str) -> bool:
+    """Returns whether Python can encode a host for a look-up. It would raise a TypeError and leave a socket open otherwise."""
+    try:
+        host.encode("ascii" if host.isascii() else "idna")
+    except UnicodeError:
+        return False
+    return "\0" not in host
 
 
 class UnixSocket(socket.socket):
