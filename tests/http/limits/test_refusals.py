@@ -77,6 +77,21 @@ async def test_refused_body_gets_503_later_and_is_not_received(
     assert lane.budget.held == 100_000
 
 
+async def test_refused_body_behind_other_requests_is_not_received_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lane = Lane(full_app(monkeypatch))
+    heads = 8 * request("HEAD", A)  # as many as a connection begins in one step
+    client = Client(lane).send(heads + PUT)
+    await run_turns()
+    assert client.wire.received.count(b"HTTP/1.1 404") == 8
+    assert client.wire.paused
+    await until(lambda: b"HTTP/1.1 503" in client.wire.received)
+    assert not client.wire.paused
+    client.reset()
+    await until(lambda: not lane.connections)
+
+
 async def test_client_that_leaves_while_its_refusal_is_held_costs_nothing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -428,9 +428,10 @@ class Connection(Receiving, Answering):
             if self._answering is None:
                 self._enqueue_step()
             return
-        if self._is_paused:
+        answering = self._answering
+        if self._is_paused and (answering is None or answering.refusal is None):
             self._resume_reading()  # also in a live read, because only reading shows that a client has left
-        if self._answering is not None:
+        if answering is not None:
             return
         if self._parser.is_over:
             self._end()
