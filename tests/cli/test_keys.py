@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pty
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -233,6 +234,24 @@ def test_server_logs_the_id_of_the_new_key(tmp_path: Path) -> None:
     _, said = process.communicate(timeout=10)
     assert process.returncode == 0
     assert f"the keys are rotated: {kids[0]} signs from now on" in said
+
+
+def test_client_that_sends_no_command_causes_no_log_at_the_stop(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "serve", "--port", "0", "--drain", "0", "--data-dir", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.connect(str(tmp_path / "commands.sock"))
+        assert run("keys", "rotate", str(tmp_path)).returncode == 0  # accepted after the other
+        process.terminate()
+        _, said = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert said.count("\n") == 1, said  # the line about the rotation
 
 
 def test_server_stops_when_its_terminal_is_closed(tmp_path: Path) -> None:

@@ -106,8 +106,8 @@ class CommandSocket:
                 line = await reader.readline()
             writer.write(msgspec.json.encode(await self._answer(line)) + b"\n")
             await writer.drain()
-        except (OSError, ValueError):
-            return  # the client has left, or sent an endless line
+        except (OSError, ValueError, asyncio.CancelledError):
+            return  # the client has left or sent an endless line, or the server ends, which asyncio would log
         finally:
             writer.close()
 
