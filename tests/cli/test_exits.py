@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 from click.testing import CliRunner
 
@@ -77,7 +78,9 @@ def test_second_signal_exits_with_128_plus_its_number(
 ) -> None:
     with launch("--data-dir", str(tmp_path), "--drain", "60") as server:
         server.process.send_signal(signal.SIGTERM)
-        time.sleep(0.1)  # otherwise the system may deliver the two signals as one
+        while httpx.get(f"{server.url}/readyz").status_code == 200:
+            pass  # the signal has not reached the other process yet
+        time.sleep(0.1)  # the same signal counts once within a moment
         server.process.send_signal(number)
         assert server.process.wait(10) == 128 + number
 

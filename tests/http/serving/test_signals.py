@@ -67,7 +67,7 @@ import os, signal, sys
 from durable_streams_server.http.serving.signals import Signals
 if sys.argv[2] == "closed":
     os.close(2)
-with Signals(lambda number: None, lambda: None):
+with Signals(lambda number: None, lambda: None, iter([7.0, 7.06]).__next__):
     os.kill(os.getpid(), signal.SIGTERM)
     os.kill(os.getpid(), int(sys.argv[1]))
 """
@@ -85,6 +85,22 @@ def test_second_signal_ends_process_with_128_plus_its_number(number: int, stderr
     assert ended.returncode == 128 + number
     said = "durable-streams-server: a second signal ends the server at once\n"
     assert ended.stderr == (said if stderr == "open" else "")
+
+
+def test_same_signal_counts_once_within_a_moment() -> None:
+    stops: list[int] = []
+    times = iter([7.0, 7.01, 7.04])
+    with Signals(stops.append, lambda: None, times.__next__):
+        for _ in range(3):
+            send(signal.SIGTERM)
+    assert stops == [signal.SIGTERM]
+    assert list(times) == []
+
+
+def test_other_signal_ends_process_without_a_moment_between() -> None:
+    program = PROGRAM.replace("7.06", "7.0")
+    ended = subprocess.run([sys.executable, "-c", program, "2", "closed"], timeout=20)
+    assert ended.returncode == 128 + signal.SIGINT
 
 
 def test_second_signal_ends_process_whose_error_output_is_full() -> None:

@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final, NoReturn, Self
@@ -20,6 +21,8 @@ from uvicorn.server import HANDLED_SIGNALS
 _HANGUP: Final[int | None] = getattr(signal, "SIGHUP", None)
 #: The exit code after a signal that ends the process at once is this number plus that of the signal, as shells report a process that a signal has ended.
 _SIGNALLED: Final = 128
+#: Seconds in which the same signal counts once. Programs such as `timeout` send a signal to their child and to its group, so it arrives twice.
+_ECHO: Final = 0.05
 _SECOND: Final = b"durable-streams-server: a second signal ends the server at once\n"
 _IN_START: Final = b"durable-streams-server: a signal ends the start of the server\n"
 
@@ -33,12 +36,19 @@ class Signals:
         on_stop: called with the number of the first signal that stops the server. It is called in a signal handler, between any two
             lines of Python, and must not raise.
         on_hangup: called at each SIGHUP, in the same way.
+        clock: returns monotonic time in seconds.
     """
 
-    def __init__(self, on_stop: Callable[[int], None], on_hangup: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        on_stop: Callable[[int], None],
+        on_hangup: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._on_stop = on_stop
         self._on_hangup = on_hangup
-        self._has_stopped = False
+        self._clock = clock
+        self._first: tuple[int, float] | None = None  # the first signal to stop, and its time
         self._depth = 0
         self._before: dict[int, Any] = {}
 
@@ -59,10 +69,12 @@ class Signals:
             self._before.clear()
 
     def _stop(self, number: int, _: FrameType | None) -> None:
-        if self._has_stopped:
+        now = self._clock()
+        if self._first is None:
+            self._first = number, now
+            self._on_stop(number)
+        elif number != self._first[0] or now - self._first[1] >= _ECHO:
             exit_at_once(number, _SECOND)
-        self._has_stopped = True
-        self._on_stop(number)
 
     def _hang_up(self, *_: object) -> None:
         self._on_hangup()
