@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import durable_streams_server
-from durable_streams_server.log import Escape, log, printable
+from durable_streams_server.log import Escape, errors_only, log, printable
 
 SOURCE = Path(durable_streams_server.__file__).parent
 #: Line break, BEL, DEL, C1 control sequence introducer, next line, line separator, bidirectional override, and a byte that is not UTF-8.
@@ -130,6 +130,13 @@ def test_stack_info_of_log_record_is_escaped(lines: Callable[[], list[str]]) -> 
     )
     assert Escape().filter(record) is True
     assert record.stack_info == "Stack\n  File \\x9b"
+
+
+def test_logger_of_a_library_logs_only_errors(caplog: pytest.LogCaptureFixture) -> None:
+    logger = errors_only("tests.a_library")
+    logger.warning("a client has sent nonsense")
+    logger.error("the disk is gone")
+    assert caplog.messages == ["the disk is gone"]
 
 
 def test_no_module_creates_another_logger() -> None:

@@ -91,6 +91,19 @@ def _multiline_texts(error: BaseException) -> Iterator[str]:
             waiting += each.exceptions
 
 
+def errors_only(name: str) -> logging.Logger:
+    """Returns the logger of a library, which logs only errors from now on.
+
+    Some libraries log a warning about each wrong request. A client could fill the log with those.
+
+    Args:
+        name: the name of the logger.
+    """
+    logger = logging.getLogger(name)
+    logger.setLevel(logging.ERROR)
+    return logger
+
+
 log = logging.getLogger("durable_streams_server")
 log.addFilter(Escape())
 #: The access log. It writes nothing until its level is set.

@@ -5,7 +5,6 @@ its own, and accepts connections until no file handles are left. If another serv
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -13,6 +12,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.protocols.utils import is_ssl
 
 from ...errors import BadRequest, Header, RequestTimeout, StreamError
+from ...log import errors_only
 from ...protocol.hosts import is_host
 from ...protocol.names import HOST
 from ...protocol.units import KIB
@@ -29,9 +29,8 @@ from .waiting import HELD, key_of
 
 #: Bytes that may wait in the write buffer of a socket before the writer must wait.
 _UNSENT: Final = 16 * KIB
-#: The logger of uvicorn's connections without their warnings about invalid requests. A client could fill the log with those.
-_errors: Final = logging.getLogger("uvicorn.error.requests")
-_errors.setLevel(logging.ERROR)
+#: The logger of uvicorn's connections, without their warnings about invalid requests.
+_errors: Final = errors_only("uvicorn.error.requests")
 
 
 def protocol_of(

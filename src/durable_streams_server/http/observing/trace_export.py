@@ -6,7 +6,6 @@ from a thread of its own. Its queue is bounded, and further spans are dropped.
 
 from __future__ import annotations
 
-import logging
 import threading
 from importlib.metadata import version
 from typing import Final
@@ -15,6 +14,8 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+from ...log import errors_only
 
 _NAME: Final = "durable-streams-server"
 #: Seconds that a stop waits until the last spans are sent.
@@ -29,7 +30,7 @@ _ABOUT_HEADERS: Final = (
 def exporting_provider() -> TracerProvider:
     """Returns a new provider whose spans are sent to the collector that the environment names. Silences warnings about the headers of clients."""
     for name in _ABOUT_HEADERS:
-        logging.getLogger(name).setLevel(logging.ERROR)
+        errors_only(name)
     resource = Resource.create({"service.version": version(_NAME)})
     if str(resource.attributes.get("service.name", "")).startswith("unknown_service"):
         resource = resource.merge(Resource({"service.name": _NAME}))
