@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from durable_streams_server.streams import draining
 from durable_streams_server.streams.draining import Drain, retry_spread
 from durable_streams_server.streams.options import EngineOptions
+from tests.loop_clock import LoopClock
 from tests.requests import append, create
 from tests.streams.engines import Bench, read
 from tests.streams.test_event_stream import TEXT, Reader
@@ -36,35 +36,34 @@ async def test_drain_ends_the_reads_that_ask_for_it() -> None:
 async def test_times_of_connections_are_spread_over_the_drain_and_stay_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    loop = asyncio.get_running_loop()
-    now = loop.time()
-    monkeypatch.setattr(loop, "time", lambda: now)
+    clock = LoopClock(monkeypatch)
     drain = Drain([], 100)
     times = [drain.time_of(key * 16) for key in range(1000)]
     assert all(0 <= time <= 100 for time in times)
     for begin in range(0, 100, 20):
         assert 130 < sum(begin <= time < begin + 20 for time in times) < 270
-    now += 50
+    clock.now += 50
     again = [drain.time_of(key * 16) for key in range(1000)]
     assert again == pytest.approx([time - 50 for time in times])
 
 
-async def test_poll_waits_until_time_of_its_connection() -> None:
+async def test_poll_waits_until_time_of_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    LoopClock(monkeypatch)
     drain = Drain([], 100)
-    assert drain.longest_wait(7) == pytest.approx(drain.time_of(7), abs=0.1)
+    assert drain.longest_wait(7) == drain.time_of(7)
 
 
 async def test_poll_soon_after_time_of_its_connection_ends_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    drain = Drain([], 0.01)
-    await asyncio.sleep(0.02)
+    clock = LoopClock(monkeypatch)
+    drain = Drain([], 100)
+    end = clock.now + 100
+    clock.now += drain.time_of(7) + 1
     assert drain.longest_wait(7) == 0
     # Long after that time, only a client that has opened another connection polls. It waits for the end of the server.
-    monkeypatch.setattr(draining, "_BETWEEN_POLLS", 0.0)
-    longer = Drain([], 100)
-    monkeypatch.setattr(longer, "time_of", lambda _: -1.0)
-    assert longer.longest_wait(7) == pytest.approx(100, abs=1)
+    clock.now += 2
+    assert drain.longest_wait(7) == pytest.approx(max(0, end - clock.now))
 
 
 async def test_drain_of_engine_ends_event_streams_and_waiting_polls_but_not_followers() -> None:

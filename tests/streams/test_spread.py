@@ -1,55 +1,56 @@
 """Calls that are spread over some seconds."""
 
-import asyncio
 from itertools import cycle
 
 import pytest
 
 from durable_streams_server.streams.spread import Spread
+from tests.loop_clock import LoopClock
 
-SECONDS = 0.3
-
-
-async def until_empty(spread: Spread[int]) -> None:
-    async with asyncio.timeout(5):
-        while len(spread):  # noqa: ASYNC110  # the calls follow the clock
-            await asyncio.sleep(0.005)
+SECONDS = 3.0
 
 
-async def test_calls_are_spread_evenly_in_random_order() -> None:
-    loop, called = asyncio.get_running_loop(), []
-    began = loop.time()
-    spread = Spread(range(300), SECONDS, lambda number: called.append((loop.time(), number)))
-    await until_empty(spread)
-    numbers = [number for _, number in called]
-    assert sorted(numbers) == list(range(300))
-    assert numbers != sorted(numbers)
-    # No third of the time has many more calls than another, and the last call is near the end.
-    early = sum(at - began < SECONDS / 3 for at, _ in called)
-    assert 60 <= early <= 140
-    assert called[-1][0] - began > SECONDS * 0.9
+@pytest.fixture
+async def clock(monkeypatch: pytest.MonkeyPatch) -> LoopClock:
+    return LoopClock(monkeypatch)
 
 
-async def test_single_call_waits_for_random_part_of_the_time() -> None:
+async def test_calls_are_spread_evenly_in_random_order(clock: LoopClock) -> None:
     called: list[int] = []
-    spread = Spread([1], 60, called.append, cycle([0.9999999]).__next__)
+    spread = Spread(range(300), SECONDS, called.append)
+    for third in (100, 200, 300):
+        await clock.forward(SECONDS / 3)
+        assert (
+            third - 4 <= len(called) <= third + 1
+        )  # a round every 20 ms makes the calls that are due
+    await clock.forward(0.1)
+    assert len(spread) == 0
+    assert sorted(called) == list(range(300))
+    assert called != sorted(called)
+
+
+async def test_single_call_waits_for_random_part_of_the_time(clock: LoopClock) -> None:
+    called: list[int] = []
+    Spread([1], 60, called.append, cycle([0.25]).__next__)
+    await clock.forward(44)
     assert called == []
-    await asyncio.sleep(0.03)
+    await clock.forward(2)
     assert called == [1]
+
+
+async def test_cancelled_spread_makes_no_further_calls(clock: LoopClock) -> None:
+    called: list[int] = []
+    spread = Spread([1, 2], 10, called.append, lambda: 0.0)
+    await clock.forward(6)
+    assert len(called) == 1
+    spread.cancel()
+    await clock.forward(6)
+    assert len(called) == 1
     assert len(spread) == 0
 
 
-async def test_cancelled_spread_makes_no_further_calls() -> None:
-    called: list[int] = []
-    spread = Spread([1, 2], 0.05, called.append, lambda: 0.0)
-    spread.cancel()
-    later = Spread([3], 0.1, called.append, lambda: 0.0)
-    await until_empty(later)
-    assert called == [3]
-
-
 async def test_exception_in_a_call_is_logged_and_other_calls_follow(
-    caplog: pytest.LogCaptureFixture,
+    clock: LoopClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     called: list[int] = []
 
@@ -57,6 +58,7 @@ async def test_exception_in_a_call_is_logged_and_other_calls_follow(
         called.append(number)
         raise ValueError(f"number {number}")
 
-    await until_empty(Spread([1, 2], 0.01, call))
+    Spread([1, 2], 1, call)
+    await clock.forward(2)
     assert sorted(called) == [1, 2]
     assert caplog.text.count("a step of a drain failed") == 2

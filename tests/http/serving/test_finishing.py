@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 
-from durable_streams_server.http.serving import finishing
-from durable_streams_server.http.serving.finishing import Finish, cut
+from durable_streams_server.http.serving.finishing import LONGEST, Finish, cut
+from tests.loop_clock import LoopClock
+
+GRACE = 0.4
+ROUND = 0.12  # seconds between two rounds, and a step of the clock
 
 
 class Connection:
@@ -24,53 +27,53 @@ class Connection:
         self._connections.discard(self)
 
 
-async def until_empty(connections: set[Any]) -> float:
-    """Waits until no connection is left, and returns the seconds that this took."""
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    async with asyncio.timeout(5):
-        while connections:  # noqa: ASYNC110  # the set tells nobody of its changes
-            await asyncio.sleep(0.005)
-    return loop.time() - began
+@pytest.fixture
+async def clock(monkeypatch: pytest.MonkeyPatch) -> LoopClock:
+    return LoopClock(monkeypatch)
 
 
-@pytest.fixture(autouse=True)
-def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finishing, "_INTERVAL", 0.01)
-    monkeypatch.setattr(finishing, "_GRACE", 0.05)
-    monkeypatch.setattr(finishing, "LONGEST", 0.3)
+async def until_empty(connections: set[Any], clock: LoopClock) -> float:
+    """Moves the clock until no connection is left, and returns the seconds that this took."""
+    began = clock.now
+    while connections:
+        await clock.forward(0.01)
+        assert clock.now - began < 10
+    return clock.now - began
 
 
-async def test_stalled_connections_are_aborted_after_the_grace() -> None:
+async def test_stalled_connections_are_aborted_after_the_grace(clock: LoopClock) -> None:
     connections: set[Any] = set()
     Connection(connections)
     Finish(connections, lambda: 3)
-    assert 0.03 < await until_empty(connections) < 4
+    assert GRACE <= await until_empty(connections, clock) < GRACE + ROUND
 
 
-async def test_connection_that_waits_for_its_write_gets_more_time() -> None:
+async def test_connection_that_waits_for_its_write_gets_more_time(clock: LoopClock) -> None:
     connections: set[Any] = set()
+    began = clock.now
     stalled, writing = Connection(connections), Connection(connections, is_writing=True)
     Finish(connections, lambda: 0)
-    took = await until_empty(connections)
-    assert 0.25 < took < 4
-    assert (stalled.ended_at or 0) < (writing.ended_at or 0) - 0.1
+    assert LONGEST <= await until_empty(connections, clock) < LONGEST + ROUND
+    assert stalled.ended_at is not None
+    assert GRACE <= stalled.ended_at - began < GRACE + ROUND
+    assert writing.ended_at == clock.now
 
 
-async def test_crowd_of_live_reads_gets_time_while_some_of_them_end() -> None:
+async def test_crowd_of_live_reads_gets_time_while_some_of_them_end(clock: LoopClock) -> None:
     connections: set[Any] = set()
-    left = iter(range(20, 0, -1))
+    left = iter(range(10, 0, -1))
     Connection(connections)
     Finish(connections, lambda: next(left, 1))
-    assert 0.15 < await until_empty(connections) < 4
+    took = await until_empty(connections, clock)  # a read ends in each of the first nine rounds
+    assert 0.9 + GRACE <= took < 0.9 + GRACE + ROUND
 
 
-async def test_live_reads_that_never_end_are_aborted_at_the_latest() -> None:
+async def test_live_reads_that_never_end_are_aborted_at_the_latest(clock: LoopClock) -> None:
     connections: set[Any] = set()
     left = iter(range(1000, 0, -1))
     Connection(connections)
     Finish(connections, lambda: next(left))
-    assert 0.25 < await until_empty(connections) < 4
+    assert LONGEST <= await until_empty(connections, clock) < LONGEST + ROUND
 
 
 async def test_cut_leaves_connections_without_transport_alone() -> None:
