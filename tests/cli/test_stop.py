@@ -4,6 +4,8 @@ import asyncio
 import signal
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -31,6 +33,27 @@ async def exit_code(server: ServerProcess) -> int:
     return await asyncio.to_thread(server.process.wait, 20)
 
 
+@asynccontextmanager
+async def loaded(
+    *flags: str, count: int = READERS, interval: float = INTERVAL
+) -> AsyncIterator[tuple[ServerProcess, Writer, list[Reader]]]:
+    """Runs a server under live reads and steady appends. The block must stop it, and then they must all end.
+
+    Args:
+        flags: the flags of the server.
+        count: the number of live reads.
+        interval: seconds between two appends.
+    """
+    with launch(*flags) as server:
+        port, writer = port_of(server), Writer()
+        await writer.create(port)
+        readers, tasks = await begin_crowd(port, count)
+        appending = asyncio.create_task(writer.append_steadily(port, interval))
+        await writer.until(4)
+        yield server, writer, readers
+        await asyncio.wait_for(asyncio.gather(appending, *tasks), 5)
+
+
 async def check_resumed(directory: Path, readers: list[Reader], writer: Writer) -> None:
     """Starts the server again, appends to the stream, and checks that each reader gets exactly the bytes that it has not received yet."""
     with serve("--data-dir", str(directory)) as server:
@@ -56,17 +79,12 @@ async def test_drain_spreads_clean_ends_evenly_and_answers_appends_meanwhile(
     lane: str, tmp_path: Path
 ) -> None:
     flags = ("--data-dir", str(tmp_path), "--http", lane, "--drain", "10")
-    with launch(*flags) as server:
-        port, writer = port_of(server), Writer()
-        await writer.create(port)
-        readers, tasks = await begin_crowd(port, READERS if lane == "native" else READERS // 4)
-        appending = asyncio.create_task(writer.append_steadily(port, INTERVAL))
-        await writer.until(4)
+    count = READERS if lane == "native" else READERS // 4
+    async with loaded(*flags, count=count) as (server, writer, readers):
         before, began = writer.acknowledged, time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         assert await exit_code(server) == 0
         took = time.monotonic() - began
-        await asyncio.wait_for(asyncio.gather(appending, *tasks), 5)
     assert 10 <= took < 13
     assert writer.acknowledged - before > 5
     assert [reader.problem for reader in readers if reader.problem] == []
@@ -80,17 +98,11 @@ async def test_stop_without_drain_ends_thousands_of_live_reads_cleanly_within_th
     lane: str, tmp_path: Path
 ) -> None:
     flags = ("--data-dir", str(tmp_path), "--http", lane, "--drain", "0")
-    with launch(*flags) as server:
-        port, writer = port_of(server), Writer()
-        await writer.create(port)
-        readers, tasks = await begin_crowd(port, READERS)
-        appending = asyncio.create_task(writer.append_steadily(port, INTERVAL))
-        await writer.until(4)
+    async with loaded(*flags) as (server, writer, readers):
         began = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         assert await exit_code(server) == 0
         took = time.monotonic() - began
-        await asyncio.wait_for(asyncio.gather(appending, *tasks), 5)
     assert took < 3
     assert [reader.problem for reader in readers if reader.problem] == []
     await check_resumed(tmp_path, readers, writer)
@@ -101,12 +113,7 @@ async def test_second_signal_ends_the_server_at_once_and_loses_nothing_acknowled
     second: signal.Signals, tmp_path: Path
 ) -> None:
     flags = ("--data-dir", str(tmp_path), "--drain", "60")
-    with launch(*flags) as server:
-        port, writer = port_of(server), Writer()
-        await writer.create(port)
-        readers, tasks = await begin_crowd(port, 200)
-        appending = asyncio.create_task(writer.append_steadily(port, 0.001))
-        await writer.until(10)
+    async with loaded(*flags, count=200, interval=0.001) as (server, writer, readers):
         async with httpx.AsyncClient(base_url=server.url) as http:
             server.process.send_signal(signal.SIGTERM)
             await until_not_ready(http)
@@ -116,8 +123,6 @@ async def test_second_signal_ends_the_server_at_once_and_loses_nothing_acknowled
         server.process.send_signal(second)
         assert await exit_code(server) == 128 + second
         assert time.monotonic() - began < 1
-        await asyncio.wait_for(appending, 5)
-        await asyncio.wait_for(asyncio.gather(*tasks), 5)
     assert writer.acknowledged > 5
     await check_resumed(tmp_path, readers, writer)
 
