@@ -77,7 +77,7 @@ class Follower(Reader):
         return None
 
     def end(self) -> None:
-        """Checks that the stream which has just ended was whole, and begins with the next one."""
+        """Checks that the stream that has just ended was whole, and begins to follow the next one."""
         length = self._producer.lengths.get(self._path, self._next)
         assert self._next == length, f"{self._path} ended at {self._next} instead of {length}"
         self._remote.count("streams followed to their end")

@@ -135,7 +135,7 @@ class Authenticator:
         return verify_url(self._static, path, query, now)
 
     def knows(self, subject: str) -> bool:
-        """Returns whether claims with this subject come from a static token that exists, expired or not."""
+        """Returns whether there is a static token with this subject, expired or not."""
         return self._static.knows(subject)
 
     def reload(self) -> None:

@@ -107,7 +107,7 @@ class StaticTokens:
         return unexpired(found.claims, now)
 
     def knows(self, subject: str) -> bool:
-        """Returns whether a token exists whose claims have this subject."""
+        """Returns whether there is a token with this subject, expired or not."""
         return subject.startswith(_SUBJECT) and subject[len(_SUBJECT) :] in self._tokens
 
     def find(self, id_: str, now: int) -> StaticToken:
