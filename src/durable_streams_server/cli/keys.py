@@ -51,7 +51,7 @@ def list_(directory: str) -> None:
 )
 @click.argument("directory", metavar="DIR", type=DIRECTORY)
 def rotate_(directory: str) -> None:
-    """Create a new active key in DIR, and list the keys. If a server runs on DIR, it creates the key and uses it at once.
+    """Create a new active key in DIR, and list the keys. If a server runs on DIR, the server creates the key and uses it at once.
 
     Retired keys stay published for an hour, and their signatures stay valid for as long.
     """
@@ -95,7 +95,7 @@ def _rotate_at_rest(directory: str) -> list[str]:
 
 
 def _rotate_in_server(directory: str, in_use: DirectoryInUse) -> list[str]:
-    """Has the server that uses a directory rotate its keys, and returns a line for each key. If it does not, prints why and exits."""
+    """Asks the server that uses a directory to rotate its keys, and returns a line for each key. If the server fails, prints why and exits."""
     try:
         lines: list[str] = ask(directory, _ROTATE)
     except CommandRefused as refused:

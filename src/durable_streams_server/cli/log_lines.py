@@ -70,7 +70,7 @@ def formatter_of(name: LogFormat) -> logging.Formatter:
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
-    """Returns the fields of a record, which is empty for most records."""
+    """Returns the fields of a record. Most records have none."""
     fields = getattr(record, "fields", None)
     return fields if isinstance(fields, dict) else {}
 

@@ -1,4 +1,4 @@
-"""`LogWriter`: writes the log on a thread of its own, so that nobody who reads it slowly, or not at all, can stop the server.
+"""`LogWriter`: writes the log on a thread of its own, so that a slow or paused reader of the log cannot stop the server.
 
 A full pipe or a terminal that is paused (Ctrl-S) blocks whoever writes to it. So the server only adds lines to a queue. The queue is
 bounded, and further lines are dropped and counted. As soon as lines can be written again, a line tells how many were dropped.
@@ -31,7 +31,7 @@ class LogWriter(logging.Handler):
 
     Attributes:
         dropped: Number of lines that were dropped and are not reported yet.
-        is_stuck: Whether nobody read the log during the last flush, nor since.
+        is_stuck: Whether the last flush ended before all lines were written, and the thread has written nothing since.
     """
 
     def __init__(self, write: Callable[[bytes], int] | None = None, limit: int = LOG_BYTES) -> None:

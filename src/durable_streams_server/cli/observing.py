@@ -1,4 +1,4 @@
-"""Turns on what the settings say about the access log, slow operations and traces."""
+"""Turns on the access log, the log of slow operations, and traces, as far as the settings ask for them."""
 
 from __future__ import annotations
 

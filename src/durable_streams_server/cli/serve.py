@@ -97,7 +97,9 @@ def _serve(loaded: Loaded, start: StartSignals) -> None:
         commands,
     )
     add_reloaders(server, app, loaded)
-    with server.signals:  # until the store is closed, so that a second signal ends that too
+    with (
+        server.signals
+    ):  # until the store is closed, so that a second signal also ends a long last checkpoint
         if start.has_hung_up:
             server.must_reload = True
         with contextlib.ExitStack() as stack:

@@ -34,7 +34,7 @@ from .output import reason, shown
 from .settings.environment import PREFIX
 from .values import Duration
 
-#: The environment variable from which `sign-url` reads the token. It is reserved for clients, so it is no setting of the server.
+#: The environment variable from which `sign-url` reads the token. Only clients use it, so the server does not take it for an unknown setting.
 TOKEN_VARIABLE: Final = f"{PREFIX}TOKEN"
 _LONGEST_LIFE: Final = 100 * 365 * 24 * 3600  # seconds
 _LONGEST_NAME: Final = 200  # characters

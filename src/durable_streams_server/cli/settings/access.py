@@ -49,7 +49,7 @@ def _check_algorithm(text: str) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Access(Topic):
-    """Who may do what: the sources of tokens, and the hosts that requests may name."""
+    """The sources of tokens, which say who may do what, and the hosts that requests may name."""
 
     auth: tuple[str, ...] = setting(
         (),

@@ -27,7 +27,7 @@ class Browsers(Topic):
     cors_origin: tuple[str, ...] = setting(
         (),
         "Origin whose pages may use the server in a browser; may be repeated. 'local' is every page of this machine, '*' is any page, "
-        "'none' is none. A server on loopback without --auth also refuses what other pages send to change something.",
+        "'none' is none. A server on loopback without --auth also refuses requests of other pages that could change something.",
         kind=Checked("origin", _check_origin),
         metavar="ORIGIN",
         unset="'local' on loopback without --auth, otherwise '*'",

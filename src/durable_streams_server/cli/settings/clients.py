@@ -49,7 +49,7 @@ class Clients(Topic):
     )
     max_appends_per_second: int | None = setting(
         None,
-        "Appends and creates of one client in a second, of which five seconds may come at once; past it, 429.",
+        "Appends and creates of one client in a second. A client may send those of five seconds at once; past it, 429.",
         kind=_COUNT,
         metavar="COUNT",
         unset="no limit",
@@ -57,7 +57,7 @@ class Clients(Topic):
     )
     max_bytes_per_second: int | None = setting(
         None,
-        "Bytes of appends and creates of one client in a second, of which five seconds may come at once; past it, 429.",
+        "Bytes of appends and creates of one client in a second. A client may send those of five seconds at once; past it, 429.",
         kind=Size(1, _FASTEST),
         unset="no limit",
         example="1m",

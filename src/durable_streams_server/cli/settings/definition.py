@@ -52,7 +52,7 @@ def setting(
         kind: Converts and checks one value, such as `Size(1, 1000)`. Not needed for `bool`, for a `Literal`, and if every text or number is
             valid.
         metavar: The placeholder for the value in the help.
-        unset: What happens with the default None or an empty list, such as `half of --max-connections`. Empty if nothing does.
+        unset: What applies if the default is None or an empty list, such as `half of --max-connections`. Empty if nothing applies.
         example: A value to show in the example file. Needed only if the default is None.
         reloadable: Whether a running server takes a new value from the file on SIGHUP.
     """
@@ -80,7 +80,7 @@ class Setting(EnvironmentOption):
 
     Attributes:
         key: The name in the settings file, which is the name of the flag without its dashes.
-        unset: What happens with the default None or an empty list.
+        unset: What applies if the default is None or an empty list.
         example: A value to show in the example file, if the default is None.
         reloadable: Whether a running server takes a new value from the file on SIGHUP.
     """

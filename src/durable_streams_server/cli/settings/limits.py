@@ -52,7 +52,7 @@ class Limits(Topic):
     )
     max_streams: int | None = setting(
         None,
-        "Streams that the store may have, also those that are deleted and kept for their forks; past it, creates get 429.",
+        "Streams that the store may have, including deleted ones that are kept for their forks; past it, creates get 429.",
         kind=click.IntRange(min=1),
         metavar="COUNT",
         unset="no limit",

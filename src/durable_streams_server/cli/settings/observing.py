@@ -26,7 +26,8 @@ class Observing(Topic):
     )
     slow_log: float = setting(
         1.0,
-        "Log requests, commits and checkpoints that take longer than this; 0 logs none. Live reads do not count.",
+        "Log requests and commits that take longer than this, and checkpoints that take a hundred times as long; 0 logs none. "
+        "Live reads do not count.",
         kind=click.FloatRange(0, 3600),
         metavar="SECONDS",
     )

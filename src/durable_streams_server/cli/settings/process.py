@@ -17,7 +17,7 @@ class Process(Topic):
 
     drain: float | None = setting(
         None,
-        "How long the server goes on after SIGTERM, while it ends its live reads one after the other; 0 ends them at once.",
+        "How long the server keeps answering after SIGTERM, while it ends its live reads one after the other; 0 ends them at once.",
         kind=DRAIN,
         metavar="SECONDS",
         unset=f"{DEFAULT_DRAIN:g}, or 0 with --memory",

@@ -86,7 +86,8 @@ class Settings(
     def access_control(self) -> AccessControl:
         """Returns who may reach the streams. Reads the files of tokens and keys.
 
-        A server that everyone on this machine may use must not let in the pages of strangers, which run in the browser of this machine.
+        A server that is open to this machine alone checks the hosts and origins of requests. Otherwise a stranger's web page, which runs in
+        a browser on this machine, could use the server.
 
         Raises:
             ValueError: A file cannot be read or is broken. The message names it.
