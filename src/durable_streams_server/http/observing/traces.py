@@ -17,6 +17,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
 from opentelemetry.util.types import AttributeValue
 
 from ...protocol.names import HOST, TRACEPARENT, TRACESTATE
+from ...protocol.units import NANOSECONDS
 from ..request import Request
 from ..request_ids import given_id
 from .described import agent_of, client_of, path_of, query_of
@@ -34,7 +35,6 @@ _CARRIERS: Final = {
     "traceparent": TRACEPARENT,
     "tracestate": TRACESTATE,
 }
-_SECOND: Final = 1_000_000_000  # nanoseconds
 _SERVER_ERROR: Final = 500
 #: A Host with its port. Longer ones are not shown.
 _HOST: Final = re.compile(r"(\S{1,255}?)(?::([0-9]{1,5}))?")
@@ -83,7 +83,7 @@ class Traces:
             parent,
             SpanKind.SERVER,
             attributes,
-            start_time=end - int(seconds * _SECOND),
+            start_time=end - int(seconds * NANOSECONDS),
             record_exception=False,
         )
         if status >= _SERVER_ERROR:

@@ -135,7 +135,7 @@ def head_of(operation: Operation, name: str) -> Operation:
 
 def preflight(name: str) -> Operation:
     """Returns the OPTIONS operation, which every path has."""
-    allow = {"Allow": header(TEXT, "The methods of the server.", required=True)}
+    allow = {"Allow": header(TEXT, "The methods of the path.", required=True)}
     return Operation(
         name=name,
         summary="Answers a preflight of a browser, without any authorisation.",

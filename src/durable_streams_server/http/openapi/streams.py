@@ -3,7 +3,6 @@
 from typing import Final
 
 from ...protocol.limits import MAX_TOKEN_BYTES, MAX_TTL_SECONDS
-from .errors import COMMON
 from .parts import (
     COUNT,
     OFFSET,
@@ -302,7 +301,6 @@ DELETE: Final = Operation(
         503: ("WRITES_BEHIND",),
         507: ("STORE_FULL",),
     },
-    common=COMMON,
 )
 
 #: The operations on a stream, by method.
