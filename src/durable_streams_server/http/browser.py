@@ -84,7 +84,8 @@ class Browser:
             embedding = (
                 b"same-site"  # so pages of this machine can embed streams, and strangers cannot
             )
-        # Without Access-Control-Allow-Origin, the lists allow a page nothing. The official conformance suite asks for them.
+        # Whether a preflight lists methods and headers for any origin. Without Access-Control-Allow-Origin, the lists allow a page nothing.
+        # The official conformance suite asks for the lists.
         self._always_lists = self._allows_any or self._local != ()
         headers = [*_SECURITY, (b"cross-origin-resource-policy", embedding)]
         self._varies = bool(named) or self._local != ()

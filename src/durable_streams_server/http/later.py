@@ -1,4 +1,4 @@
-"""Answers a request once a ticket is done: that of the gate's decision, or that of what the request asks for."""
+"""Answers a request once a ticket is done, such as the ticket for the gate's decision or for the outcome of a write."""
 
 from __future__ import annotations
 

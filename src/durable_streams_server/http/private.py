@@ -9,7 +9,7 @@ from ..protocol.render import Response
 from .browser import Browser
 from .request import Request
 
-#: Which caches may store a read: `shared` as far as the protocol says, `private` only the cache of one browser, `secret` none.
+#: Which caches may store a read: with `shared` all that the protocol allows, with `private` only the cache of one browser, with `secret` none.
 Privacy = Literal["shared", "private", "secret"]
 
 _READS: Final = ("GET", "HEAD")

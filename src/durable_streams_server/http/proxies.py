@@ -1,7 +1,7 @@
 """Decides which peers are trusted proxies, and finds the clients of their requests.
 
-Without a list from the operator, the peers on this machine are trusted, but only with the scheme. A proxy that is not configured to
-name its clients forwards `X-Forwarded-For` as the client sent it. So the server believes an address only if the operator has named the proxy.
+Without a list from the operator, the server trusts peers on this machine to name the scheme, but not the client's address. A proxy that is not
+configured to name its clients forwards `X-Forwarded-For` as the client sent it. So the server believes an address only from a listed proxy.
 """
 
 import ipaddress

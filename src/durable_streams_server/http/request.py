@@ -52,7 +52,7 @@ class KnownHead(msgspec.Struct):
 
     Attributes:
         append: the append command that the head asks for, without its body, or None until the handler has made one.
-        permit: what the gate has found out about the last request with the head, or None until it has.
+        permit: the gate's permit for the last request with the head, or None if the gate has not decided yet.
     """
 
     append: Append | None = None

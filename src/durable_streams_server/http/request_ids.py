@@ -1,7 +1,7 @@
-"""Request ids: the client or a proxy names a request with `X-Request-Id`, or the server does, so that its log lines can be found.
+"""Request ids. A client, a proxy or the server names a request in `X-Request-Id`, so that the log lines of the request can be found.
 
-A valid id from the client comes back in the response. If there is none, the server makes one for errors, and for all responses if its
-observer wants every request named. Other responses stay as they are.
+The response has a valid id that came with the request. Otherwise the server makes an id for an error, and for every response if its observer
+wants every request named. Other responses have no id.
 """
 
 import re

@@ -112,7 +112,7 @@ class AppSettings(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def handler_options(self) -> HandlerOptions:
-        """Returns the options of the handler. With a guard, responses are private, and with tokens, no cache may store them.
+        """Returns the options of the handler. With a guard, responses to reads are private. With tokens, no cache may store a read that needed one.
 
         Raises:
             ValueError: A setting is out of range.

@@ -49,7 +49,7 @@ from .receiving import BodyReceiver, ClientGone, Receive, Scope, check_version, 
 from .sending import Send, close_after_last, send_response
 from .waiting import Wake, hold_refusal, wait_for_reply
 
-#: What the handler gets with requests that an event stream cannot answer, so that they need no `Wake` of their own.
+#: Passed to the handler with all requests but GET, which are never answered with an event stream and so need no `Wake` of their own.
 _UNUSED_WAKE: Final = Wake(None)
 
 
@@ -72,7 +72,7 @@ class DurableStreamsApp:
         streams: The streams, for the program that the application runs in.
         handler: Answers requests, also those of the native lane.
         budget: Limits the bytes of unanswered requests in memory.
-        refusals: Decides which refusals of requests that are not whole are held.
+        refusals: Decides which requests are refused only after a second, if their bodies have not been received.
         outgoing: Tracks the clients that are sent large pages.
         observer: Gets a report of each response, from every lane.
         limits: The limits that `/metrics` shows. Whoever enforces a limit adds it.

@@ -1,6 +1,6 @@
 """Describes the client of an ASGI scope by the headers of a trusted proxy.
 
-uvicorn could do this too, but it does not know `Forwarded`, and it believes every proxy on this machine when it names an address.
+uvicorn could do this too. But it does not know `Forwarded`, and it believes the addresses that any proxy on this machine names.
 """
 
 from collections.abc import Sequence

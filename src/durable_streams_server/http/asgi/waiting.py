@@ -45,7 +45,7 @@ def key_of(client: Iterable[object] | None, otherwise: object) -> int:
 
     Args:
         client: the client's address and port, or None if the host does not tell them.
-        otherwise: an object whose identity is the key then.
+        otherwise: an object whose identity is the key if `client` is None.
     """
     return id(otherwise) if client is None else hash(tuple(client))
 
@@ -98,9 +98,9 @@ def _close_unsent(ticket: Ticket[Reply]) -> None:
 
 
 async def hold_refusal(scope: Scope, receive: Receive) -> None:
-    """Waits for `HOLD` seconds before a request is refused whose body is not whole.
+    """Waits for `HOLD` seconds before the server refuses a request whose body has not been received.
 
-    Over HTTP/2, drops what arrives of the body meanwhile, and returns early if the client leaves. Otherwise the host would stop reading from the
+    Over HTTP/2, drops the parts of the body that arrive meanwhile, and returns early if the client leaves. Otherwise the host would stop reading from the
     connection, so all its streams would wait.
     """
     scope[HELD] = True  # so that a server that stops still sends the refusal

@@ -79,7 +79,7 @@ class Access:
         self._permits: dict[tuple[Credential, Actions], Permit] = {}
 
     def authorize(self, request: Request) -> Permit | Ticket[Permit]:
-        """Returns the permit of a request, or a ticket if keys must be fetched or the stream be loaded first.
+        """Returns the permit of a request, or a ticket if the server must first fetch keys or load the stream.
 
         Raises:
             Unauthorized: TOKEN_REQUIRED, INVALID_TOKEN or TOKEN_EXPIRED. The ticket fails with the same errors.

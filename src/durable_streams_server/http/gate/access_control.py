@@ -22,8 +22,8 @@ class AccessControl(msgspec.Struct, frozen=True):
         cookie: The name of the cookie in which browsers may send a token.
         allowed_hosts: Names of hosts that requests may name, besides IP addresses and names of this machine. Others are refused with 421.
             None allows every name.
-        refuse_foreign_writes: Whether to refuse with 403 what pages send to change something, unless they are of the server's own origin or
-            of one that the argument `cors` allows. Use it with `allowed_hosts`.
+        refuse_foreign_writes: Whether to refuse with 403 the requests of web pages that could change something, except for pages of the
+            server's own origin and of origins that the argument `cors` allows. Use this with `allowed_hosts`.
 
     Raises:
         TypeError: A value has the wrong type.

@@ -1,8 +1,8 @@
-"""Says what a request does: which verbs on which paths its client must be allowed to use.
+"""Finds the actions of a request: the verbs that its client must be allowed to use, and the path of each.
 
     POST /v1/stream/a with a body and `Stream-Closed: true`   ->   append and close on /v1/stream/a
 
-Access control by tokens and the guard of a mounted application both use this file, so they mean the same by a verb.
+Access control by tokens and the guard of a mounted application both use this file, so a verb means the same in both.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ _COUNTED: Final = ("POST", "PUT")
 
 
 class AppendLimits:
-    """Refuses appends and creates of clients that send too many, too many bytes, or too large a body.
+    """Refuses appends and creates of clients that send too many of them, too many bytes, or too large a body.
 
     Args:
         rates: Counts the appends of each client.

@@ -64,8 +64,8 @@ class Credentials:
     def find(self, request: Request) -> Credential | None:
         """Returns the token or the signed query of a request, or None if it has neither.
 
-        A token in `Authorization` counts before one in the cookie, and that before a signature, because the client's own code
-        has set the header for this request.
+        A token in `Authorization` takes precedence over one in the cookie, because the client's own code has set the header for this
+        request. A token in the cookie takes precedence over a signature.
 
         Raises:
             Unauthorized: INVALID_TOKEN. The request has two tokens in the same place, and two readers could disagree about which counts.
@@ -123,7 +123,7 @@ def check_cookie_name(name: str) -> str:
     """Returns the name of a cookie unchanged, after checking it.
 
     Raises:
-        ValueError: It has other characters than letters, digits, `-` and `_`.
+        ValueError: The name has other characters than letters, digits, `-` and `_`, or begins with a digit.
     """
     if not name.isascii() or not name.replace("-", "_").isidentifier():
         raise ValueError(f"{name!r} is not the name of a cookie: use letters, digits, - and _")

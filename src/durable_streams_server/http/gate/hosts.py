@@ -1,8 +1,8 @@
 """Refuses requests that name a host that is not this server's, so that no web page reaches a server on a developer's own machine.
 
 A server that listens on loopback without access control trusts everyone on the machine, and the machine's browser runs the scripts of
-strangers. The page of a stranger can change what its own name means from the stranger's address to 127.0.0.1 (DNS rebinding). Its
-requests are then of the same origin, so CORS and preflights do not stop them. But they still name the stranger's host.
+strangers. A stranger can change the DNS entry of the page's own host from the stranger's address to 127.0.0.1 (DNS rebinding).
+The page's requests to the server then have the same origin, so CORS and preflights do not stop them. But they still name the stranger's host.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class HostCheck:
 
 
 def add_names_of_machine(add: Callable[[str], None]) -> threading.Thread:
-    """Calls `add` with the name of this machine at once, and with its full name from another thread, because DNS may take seconds.
+    """Calls `add` with this machine's name at once, and later with its full name from another thread, because DNS may take seconds.
 
     Returns:
         The thread, which ends once the full name is added.

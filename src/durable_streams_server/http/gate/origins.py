@@ -1,7 +1,7 @@
-"""Refuses requests that pages of strangers send to change something, because CORS only hides the responses to such requests.
+"""Refuses requests of strangers' web pages that could change something, because CORS only hides the responses to such requests.
 
-The page of a stranger needs no rebinding (`hosts.py`) to reach a server on loopback: it can name 127.0.0.1 itself. A browser then sends the
-origin of the page in `Origin`. If the request is simple, such as a POST of plain text, the browser asks nothing before it sends the request.
+A stranger's page can reach a server on loopback without rebinding (`hosts.py`), because it can name 127.0.0.1 itself. The browser then sends the
+page's origin in `Origin`. If the request is simple, such as a POST of plain text, the browser sends it without a preflight.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ from ...errors import Forbidden
 from ...protocol.hosts import is_host
 from ...protocol.names import HOST, ORIGIN
 from ..browser import LOCAL
-from ..request import Request
+from ..request import SAFE_METHODS, Request
 from .hosts import HostNames
 
 _KEPT: Final = 256  # maximum number of origins that are known to be local
 _SCHEMES: Final = (b"http", b"https")
-_SAFE: Final = ("GET", "HEAD", "OPTIONS")
 
 
 class LocalOrigins:
@@ -61,7 +60,7 @@ class OriginCheck:
     `HostCheck` must come first, because a page that has rebound its name has the server's own origin.
 
     Args:
-        allowed: The origins that CORS allows. `local` is none of them, because `local` below recognises those.
+        allowed: The origins that CORS allows. The text `local` in it is ignored, because the argument `local` recognises those origins.
         local: Recognises further origins that are allowed.
     """
 
@@ -76,7 +75,7 @@ class OriginCheck:
             Forbidden: FOREIGN_ORIGIN.
         """
         origin = request.headers.get(ORIGIN)
-        if origin is None or request.method in _SAFE or origin in self._allowed:
+        if origin is None or request.method in SAFE_METHODS or origin in self._allowed:
             return
         if self._local is not None and origin in self._local:
             return

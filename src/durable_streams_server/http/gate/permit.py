@@ -24,7 +24,7 @@ class Permit(msgspec.Struct, frozen=True):
 
     Attributes:
         client: The subject of the client's token, under which its limits are counted, or None for a client without a token.
-        until: When the token expires, so that a live read must end: microseconds since 1970, or None.
+        until: When the token expires and a live read must end, in microseconds since 1970, or None.
         limits: The limits of the client's token, in place of the server's.
         claims: What the client's token allows, or None if the server has no access control.
         still_holds: Returns whether the token would still be accepted, or None if no token was needed. A live read calls it again and again.
@@ -42,7 +42,7 @@ class Permit(msgspec.Struct, frozen=True):
         """Returns how long a live read may last, or None if it may last as long as any.
 
         Args:
-            until: When it must end even if the token is valid longer: microseconds since 1970, or None.
+            until: When the live read must end even if the token is valid longer, in microseconds since 1970, or None.
         """
         ends = [each for each in (self.until, until) if each is not None]
         if not ends and self.still_holds is None:

@@ -6,12 +6,12 @@ import msgspec
 
 from ...protocol.arguments import OPTIONAL_INT, require
 
-#: Default maximum number of live reads: as many as connections, so that it also holds under host servers that count no connections.
+#: Default maximum number of live reads: as many as connections. The limit also holds under host servers that count no connections.
 #: A live read takes 4 KiB of memory, its connection included.
 DEFAULT_MAX_LIVE_READERS: Final = 20_000
 #: Default maximum number of live reads of one stream. All readers may follow the same stream.
 DEFAULT_MAX_LIVE_READERS_PER_STREAM: Final = 20_000
-#: Default maximum number of live reads of one client, which leaves room for others, as the limit of connections per address does.
+#: Default maximum number of live reads of one client, which leaves room for others. One address may have as many connections.
 DEFAULT_MAX_LIVE_READERS_PER_CLIENT: Final = 10_000
 #: Default maximum number of subscriptions that one token has created: half of all, which leaves room for other tokens.
 DEFAULT_MAX_SUBSCRIPTIONS_PER_TOKEN: Final = 50_000

@@ -166,7 +166,7 @@ class Rates:
         return self._shared[hash(client) % _SHARED]
 
     def _forget_oldest(self, now: int) -> None:
-        """Forgets the client that was examined longest ago if its buckets are full, or else examines it last the next time."""
+        """Forgets the client that was examined longest ago if its buckets are full. Otherwise moves the client to the end of the line."""
         client, buckets = self._clients.popitem(last=False)
         if max(buckets) > now:
             self._clients[client] = buckets

@@ -12,7 +12,7 @@ from ...errors import TooManyRequests, Unavailable
 
 #: Seconds that a refusal is held.
 HOLD: Final = 1.0
-#: Number of refusals that are sent at once in each second, so that a client usually need not wait.
+#: Number of refusals in each second that are sent without a hold. A client usually gets one of these, so it need not wait.
 REFUSED_AT_ONCE: Final = 64
 
 

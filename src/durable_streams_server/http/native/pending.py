@@ -19,7 +19,7 @@ class PendingRequest(msgspec.Struct):
         since: time of the observer's clock when the whole request was parsed.
         incoming: the object that counts a body that arrived in several parts against the budget, or None for other bodies.
         live: the object that counts the event stream that is being sent, or None.
-        body_wait: seconds from the first part of a body that arrived in several reads to its end.
+        body_wait: seconds from the first part of the body to its end, if the body arrived in several reads.
         queue_wait: seconds that the request waited for its turn, or for earlier requests on its connection.
     """
 

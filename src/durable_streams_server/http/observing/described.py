@@ -14,7 +14,7 @@ from ..request_ids import given_id
 #: The parameters of a query that are shown.
 SHOWN: Final = (QUERY_OFFSET, QUERY_LIVE, QUERY_CURSOR)
 _SHOWN_OCTETS: Final = frozenset(name.encode() for name in SHOWN)
-#: A value of such a parameter that may be valid.
+#: Matches the values of these parameters that may be valid.
 _PLAIN: Final = re.compile(rb"[A-Za-z0-9_.-]{0,200}")
 #: Maximum characters that are shown of a path. Longer ones name no stream.
 _LONGEST_PATH: Final = 2048

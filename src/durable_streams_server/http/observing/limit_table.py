@@ -32,7 +32,7 @@ class LimitTable:
         self._limits[name] = LimitInUse(name, limit, used)
 
     def add_refusals(self, name: str, refused: Callable[[], int]) -> None:
-        """Adds a function that returns how many requests a limit has refused. The limit need not be in the table, as that of a rate."""
+        """Adds a function that returns how many requests a limit has refused. The limit need not be in the table. Rates, for example, are not."""
         self._refusals[name] = refused
 
     @property

@@ -24,7 +24,7 @@ def add_client_limits(
     owners: OwnerCounts,
     clients: ClientLimits,
 ) -> None:
-    """Adds the limits of an application's clients. Those of one stream, client or token show the one that uses most.
+    """Adds the limits of an application's clients. The use of a limit per stream, client or token is that of the one that uses most.
 
     Args:
         table: the table.

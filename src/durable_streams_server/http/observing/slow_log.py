@@ -27,7 +27,7 @@ FIELDS: Final = (
     "meanwhile",
 )
 
-#: Number of records in one interval. If a disk stalls, every request is slow, and the log must not grow with them.
+#: Maximum number of records in one interval. If a disk stalls, every request is slow, and the log must not get a line for each.
 _MOST: Final = 20
 _INTERVAL: Final = 60.0  # seconds
 

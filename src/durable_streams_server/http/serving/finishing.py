@@ -5,9 +5,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 _INTERVAL: Final = 0.1  # seconds between two checks
-#: Seconds without the end of a live read or of a connection, after which only stalled clients are left.
+#: If no live read and no connection ends for these seconds, only stalled clients are left.
 _GRACE: Final = 0.4
-#: Seconds after which even clients are cut that wait for a write or for the end of their live read. Few disks take as long for a sync.
+#: Seconds after which the server cuts all clients, also those that wait for a write or for the end of their live read. Few disks take as
+#: long for a sync.
 LONGEST: Final = 2.2
 
 

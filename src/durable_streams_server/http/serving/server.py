@@ -55,7 +55,7 @@ class Server(uvicorn.Server):
             An application with a guard is always served through ASGI.
         tls: the certificate and the settings of TLS, from `tls_context`. None serves plain HTTP.
         admission: decides on new connections. The default limits them by the file handles of the process.
-        drain: seconds between SIGTERM and the end of the server. SIGINT comes from a person who waits, so it ends the server at once.
+        drain: seconds between SIGTERM and the end of the server. After SIGINT there is no drain, because a person waits.
         commands: the socket on which the server obeys commands, or None.
 
     Attributes:
@@ -166,7 +166,7 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     async def _answer_last_requests(self) -> None:
-        """Waits for requests that clients have sent before they could know of the stop. The response to each ends its connection.
+        """Waits for requests that clients sent before they could know of the stop. Each response then closes its connection.
 
         If the server closed idle connections at once, such a client could not tell whether its request was executed.
         """

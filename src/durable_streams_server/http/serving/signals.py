@@ -19,7 +19,7 @@ from uvicorn.server import HANDLED_SIGNALS
 
 #: SIGHUP, on platforms that have it.
 _HANGUP: Final[int | None] = getattr(signal, "SIGHUP", None)
-#: The exit code after a signal that ends the process at once is this number plus that of the signal, as shells report a process that a signal has ended.
+#: If a signal ends the process at once, the exit code is this number plus the signal's number, as shells do it.
 _SIGNALLED: Final = 128
 #: Seconds in which the same signal counts once. Programs such as `timeout` send a signal to their child and to its group, so it arrives twice.
 _ECHO: Final = 0.05
@@ -83,7 +83,7 @@ class Signals:
 class StartSignals(Signals):
     """A context manager that handles signals while a server starts, which may take long if it has much to replay.
 
-    A signal to stop ends the process at once. Process 1 of a container would otherwise not receive the signal. A SIGHUP asks for a reload, so it
+    A signal to stop ends the process at once. Without a handler, process 1 of a container would ignore the signal. A SIGHUP asks for a reload, so it
     must not end the process, unless the terminal is gone in which the process was started.
 
     Attributes:
