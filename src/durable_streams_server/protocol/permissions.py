@@ -42,7 +42,7 @@ class Grant(msgspec.Struct, frozen=True):
 class TokenLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The limits of one token. None stands for the default of the server.
 
-    There is none of connections, because a token comes with a request, and a connection begins before it.
+    A token cannot limit connections, because a connection begins before the request that has the token.
 
     Attributes:
         live_readers: live reads at once.

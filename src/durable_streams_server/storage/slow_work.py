@@ -1,6 +1,6 @@
 """`SlowWork`: remembers the latest pieces of work that took long, such as commits, so that a slow request can be explained afterwards.
 
-Nothing is noted for each request. Whoever finds a request slow asks which slow work ran in the same time. Slow commits and checkpoints
+Nothing is recorded per request. `SlowLog` asks which slow work ran at the same time as a slow request. Slow commits and checkpoints
 are also logged, at most once a minute for each kind.
 """
 
@@ -28,7 +28,7 @@ _REMEMBERED: Final = 0.05
 _KEPT: Final = 256
 #: Seconds between two messages about one kind of work.
 _INTERVAL: Final = 60.0
-#: What the log says about kinds of work that are slow by themselves.
+#: The log messages. Only these kinds are logged, because the others wait for something else.
 _SAID: Final = {
     COMMIT: "a commit took %.1f s, so the disk is slow or busy",
     CHECKPOINT: "a checkpoint took %.1f s, so the disk is slow or busy",
@@ -54,7 +54,7 @@ class SlowWork:
         self._unlogged: dict[str, int] = {}
 
     def log_above(self, seconds: float) -> None:
-        """Logs commits that take longer than this, and checkpoints that take a hundred times as long."""
+        """Logs commits that take longer than `seconds`, and checkpoints that take a hundred times as long."""
         self.logged = {COMMIT: seconds, CHECKPOINT: 100 * seconds}
 
     def add(self, kind: str, begin: float, end: float) -> None:

@@ -1,11 +1,11 @@
 """Ends the live reads of a server that will stop soon, so that their clients do not all reconnect in the same second.
 
 Each event stream ends at a time of its own, spread evenly over the drain. Long-polls are short, and their clients poll again and again over
-the same connection. So each connection has a random time, which is computed from its key: until then it may poll as before, and the poll
-that waits at that time is its last.
+the same connection. So each connection has a random time, computed from its key. Until then, its client may poll as before. The poll that
+waits at that time is the last one on the connection.
 
-Clients that reconnect may reach this server again. Their live reads last until the server stops, because otherwise they would only
-reconnect once more. `retry_spread` says over which time their browsers shall reconnect then.
+Clients that reconnect may reach this server again. Their new live reads last until the server stops, because otherwise they
+would have to reconnect once more. `retry_spread` returns the time over which their browsers reconnect after the stop.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Final, Protocol
 
 from .spread import Spread
 
-#: Seconds that a client may take between two polls. A poll that begins later than that after the time of its connection comes over a new
-#: connection.
+#: Seconds that a client may take between two polls. If a poll begins later than this after the time of its connection, the client has
+#: opened a new connection.
 _BETWEEN_POLLS: Final = 2.0
-#: Live reads that may end at once without a delay for their browsers.
+#: If fewer live reads end at once, their browsers get no extra delay.
 _FEW: Final = 100
 #: Maximum milliseconds over which the browsers of a stopped server reconnect. There is about one millisecond for each of them.
 _LONGEST_SPREAD: Final = 10_000

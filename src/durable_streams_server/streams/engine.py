@@ -284,7 +284,7 @@ class Engine:
             self.touch(state)
 
     def retry(self) -> bytes:
-        """Returns the field that begins the last event of an event stream, or nothing: how long browsers wait before they reconnect."""
+        """Returns the field `retry:` of the last event, which sets how long a browser waits before it reconnects, or empty bytes."""
         if not self.stopping or not self._retry_spread:
             return b""
         return sse.retry(SSE_RETRY_MS + int(self._retry_spread * self.random()))

@@ -202,7 +202,7 @@ class EventStream:
         return True
 
     def end_soon(self) -> None:
-        """Ends the body after the next event, because the server drains. The last event is a control event, so the client loses nothing."""
+        """Ends the body with a control event as soon as possible, because the server drains. A reader that is behind gets one more event before."""
         self._is_ending, self._waits = True, False
         self.wake()
 

@@ -39,7 +39,7 @@ class LiveReads(Protocol):
     stopping: bool
 
     def retry(self) -> bytes:
-        """Returns the field that begins the last event of an event stream, or nothing: how long browsers wait before they reconnect."""
+        """Returns the field `retry:` of the last event, which sets how long a browser waits before it reconnects, or empty bytes."""
         ...
 
     def subscribe(self, state: StreamState, waiter: Waiter) -> Group:

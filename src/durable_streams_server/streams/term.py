@@ -14,7 +14,7 @@ class Term(msgspec.Struct, frozen=True):
 
     Attributes:
         until: When it must end, in microseconds since 1970, or None.
-        still_holds: Returns whether it may go on, for example because its token has not been revoked. None if nothing can end it early.
+        still_holds: Returns whether the live read may go on, for example because its token has not been revoked. None if nothing can end it early.
     """
 
     until: int | None = None
@@ -31,5 +31,5 @@ class Term(msgspec.Struct, frozen=True):
 
     @property
     def is_over(self) -> bool:
-        """Whether the live read may not go on, whatever the time is."""
+        """Whether the live read must end before `until`, for example because its token has been revoked."""
         return self.still_holds is not None and not self.still_holds()

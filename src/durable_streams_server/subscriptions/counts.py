@@ -1,4 +1,4 @@
-"""`DeliveryCounts`: how the deliveries to webhooks ended. It is apart from `delivery.py`, which a server without webhooks never imports."""
+"""`DeliveryCounts`: how the deliveries to webhooks ended. It is not in `delivery.py`, because a server without webhooks never imports that file."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ from ..storage.distribution import LONG_SECONDS, Distribution
 ACKNOWLEDGED: Final = "acknowledged"
 #: The receiver has accepted the wake, and will acknowledge it by callback.
 ACCEPTED: Final = "accepted"
-#: Every way in which a delivery can end. The others are the codes of failures that subscriptions show, from `delivery.py` and `network.py`.
+#: Every way in which a delivery can end. All but the first two are codes of failures, from `delivery.py` and `network.py`.
 OUTCOMES: Final = (
     ACKNOWLEDGED,
     ACCEPTED,

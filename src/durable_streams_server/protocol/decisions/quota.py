@@ -1,7 +1,7 @@
-"""The limits of a store: how many streams it may have, and how many bytes.
+"""The limits of a store on its number of streams and on their bytes.
 
-`decide` checks the bytes of a single stream, because it knows the stream. A store calls `Quota.admit` for what all streams share, with
-the numbers of its newest states. Records in flight count, so writers who come together cannot exceed a limit together.
+`decide` checks the limit of a single stream. A store calls `Quota.admit` for the limits that all streams share, with the numbers of its newest
+states. These include records in flight, so simultaneous writers cannot exceed a limit.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ class Usage(msgspec.Struct, frozen=True):
     Attributes:
         streams: the number of streams. A deleted stream counts until its last fork is deleted, because its bytes are kept until then. The
             registry counts too.
-        bytes: the bytes of all these streams in wire form. A fork counts only the bytes of its own.
+        bytes: the bytes of all these streams in wire form, without those that forks inherit.
     """
 
     streams: int

@@ -44,7 +44,7 @@ def subscribe(context: Context, command: Subscribe, incarnation: int, offset: in
 def check_room(subscriptions: Subscriptions, command: Subscribe) -> None:
     """Refuses a new subscription if its owner or the server already has as many as allowed. An existing id always passes.
 
-    Records in flight count, so clients that subscribe together cannot exceed a limit together.
+    Records in flight count, so simultaneous requests cannot exceed a limit.
 
     Raises:
         TooManyRequests: TOO_MANY_SUBSCRIPTIONS_OF_TOKEN or TOO_MANY_SUBSCRIPTIONS.

@@ -43,7 +43,7 @@ class Checkpoints:
         ledger: the store's dirty states.
 
     Attributes:
-        seconds: how long the checkpoints took that wrote the catalog.
+        seconds: the durations of the checkpoints that wrote the catalog.
         failed: the number of checkpoints that could not write the catalog, for lack of space or file handles.
         ended_at: monotonic time in seconds at which the last checkpoint that wrote the catalog ended, or the store was opened.
     """
