@@ -82,10 +82,7 @@ class Size(click.ParamType[int]):
 
 
 class _Seconds(click.FloatRange):
-    """A time in seconds, above zero and at most one day."""
-
-    def __init__(self) -> None:
-        super().__init__(min=0, min_open=True, max=86_400)
+    """A time in seconds. `nan` is refused, although it is neither below nor above any limit."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         seconds = super().convert(value, param, ctx)
@@ -94,7 +91,10 @@ class _Seconds(click.FloatRange):
         return seconds
 
 
-SECONDS: Final = _Seconds()
+#: A time above zero, and at most one day.
+SECONDS: Final = _Seconds(min=0, min_open=True, max=86_400)
+#: The length of a drain, at most one hour. 0 means no drain.
+DRAIN: Final = _Seconds(min=0, max=3_600)
 
 
 class _File(click.ParamType[str]):
@@ -151,19 +151,3 @@ class Duration(click.ParamType[int]):
         if not 1 <= seconds <= self._maximum:
             self.fail(f"{value} is not between 1s and {self._maximum}s", param, ctx)
         return seconds
-
-
-class _Drain(click.FloatRange):
-    """The length of a drain in seconds, at most one hour. 0 means no drain."""
-
-    def __init__(self) -> None:
-        super().__init__(min=0, max=3_600)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        seconds = super().convert(value, param, ctx)
-        if math.isnan(seconds):
-            self.fail(f"{value} is not a number of seconds", param, ctx)
-        return seconds
-
-
-DRAIN: Final = _Drain()
