@@ -210,7 +210,7 @@ class UnsupportedMedia(StreamError):
 
 
 class UnknownHost(StreamError):
-    """The request names a host that is not this server's, as a web page does that has rebound its own name to this machine."""
+    """The request names a host that is not this server's. Perhaps a web page has rebound its own name to this machine."""
 
     status = 421
     code = "UNKNOWN_HOST"

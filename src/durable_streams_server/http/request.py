@@ -100,7 +100,7 @@ class Request(msgspec.Struct):
     subject: str | None = None
 
     def __repr__(self) -> str:
-        """Returns the method and the path. The headers and the query may contain a token, and the body is the client's own."""
+        """Returns the method and the path. Leaves out the headers and the query, which may contain a token, and the body."""
         return f"Request({self.method!r}, {self.raw_path!r})"
 
     def __rich_repr__(self) -> list[tuple[str, str | bytes]]:

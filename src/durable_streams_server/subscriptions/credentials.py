@@ -101,7 +101,7 @@ class Credentials:
         """Returns the holder of a claim.
 
         Args:
-            client: the client's name for the limits, if its own token can be revoked, or "".
+            client: the subject of the client's own token, if that token can be revoked, or "".
             until: the wall-clock time at which the client's own token expires, in microseconds, or None.
         """
         from .tokens import Holder

@@ -36,7 +36,7 @@ class Holder(NamedTuple):
     """The client that a claim token was issued to. A callback token has none, because the server sends it to a webhook.
 
     Attributes:
-        client: the client's name for the limits, if its own token can be revoked, or "".
+        client: the subject of the client's own token, if that token can be revoked, or "".
         ends_at: the time at which the client's own token expires, in microseconds of steady time, or None.
     """
 
@@ -111,7 +111,7 @@ def issue(
     offset: int = 0,
     holder: Holder = ANYBODY,
 ) -> str:
-    """Returns a token that is valid for `TOKEN_LIFE` seconds, or less if the token of its holder expires before.
+    """Returns a token that is valid for `TOKEN_LIFE` seconds, or less if the holder's own token expires earlier.
 
     Args:
         key: the active key.
@@ -168,7 +168,7 @@ def needs_renewal(claims: Claims, now: int) -> bool:
     """Returns whether less than half of a token's lifetime is left, so that the response should contain a new token.
 
     A worker sends a heartbeat at least once per lease, and the longest lease is 10 minutes (PROTOCOL 6.2). So the worker gets a new token
-    long before the old one expires. A token that ends with that of its holder is not renewed.
+    long before the old one expires. A token that expires together with the holder's own token is not renewed.
     """
     return (
         claims.expires_at != claims.holder.ends_at

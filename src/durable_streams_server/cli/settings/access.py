@@ -54,13 +54,13 @@ class Access(Topic):
     auth: tuple[str, ...] = setting(
         (),
         "Let only clients with a token in: 'tokens:FILE' has static tokens, and 'jwks:FILE' or 'jwks:URL' the keys of an identity "
-        "provider. May be given once for each. Without it, every client may do everything.",
+        "provider. May be given once for each of the two kinds. Without it, every client may do everything.",
         kind=Checked("source", _check_source),
         metavar="tokens:FILE|jwks:FILE|jwks:URL",
     )
     no_auth: bool = setting(
         False,
-        "Let everybody who reaches the server do everything. Needed on an address that other machines reach.",
+        "Let everybody who reaches the server do everything. On an address that other machines reach, give either this or --auth.",
     )
     jwt_issuer: str | None = setting(
         None,

@@ -260,7 +260,7 @@ def _is_finite(cycle: RequestResponseCycle) -> bool:
 
 
 def is_writing(cycle: Any) -> bool:
-    """Returns whether uvicorn's object for a request is that of a complete write, or of a held refusal, without a response."""
+    """Returns whether a request of uvicorn is a complete write, or a held refusal, whose response has not begun."""
     if cycle.response_started:
         return False
     is_write = not cycle.more_body and cycle.scope["method"] not in SAFE_METHODS

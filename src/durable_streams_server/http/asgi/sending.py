@@ -114,6 +114,6 @@ def _slices(response: Response) -> Iterator[bytes]:
 
 
 def close_after_last(response: Response, scope: MutableMapping[str, Any]) -> None:
-    """Asks for the end of the connection after its last response, unless the client speaks HTTP/2, which has no such header."""
+    """Adds `Connection: close` to a response that is the last of its connection, except over HTTP/2, which has no such header."""
     if response.is_last and scope.get("http_version", "1.1") < "2":
         response.headers.append((b"connection", b"close"))

@@ -60,7 +60,7 @@ class SubscriptionRights:
     def check_existing(self, permit: Permit, id_: str) -> Ticket[None]:
         """Returns a ticket that fails if the client may not use a subscription.
 
-        The client gets the same error as for a subscription that does not exist, so that it learns nothing of those of others.
+        The client gets the same error as for a subscription that does not exist, so that it learns nothing about the subscriptions of others.
 
         Raises:
             NotFound: SUBSCRIPTION_NOT_FOUND. The ticket fails with it likewise.

@@ -103,7 +103,7 @@ class WorkerRoutes:
         """Returns what the token of a worker carries.
 
         Raises:
-            Unauthorized: The token is not valid, or the client that has claimed has lost its own token.
+            Unauthorized: The token is not valid, or the static token with which the client claimed the wake has been revoked.
         """
         held = self._service.credentials.read_token(id_, bearer_token(request))
         client = held.holder.client

@@ -98,7 +98,7 @@ class Connection(Receiving, Answering):
             self._refuse_connection(refusal, handle)
 
     def _refuse_connection(self, refusal: StreamError, handle: int) -> None:
-        """Refuses a connection, at once or after a second in which the client cannot connect again."""
+        """Refuses a connection, at once or after it was held for a second."""
         self._parser.is_over = True
         if self._lane.admission.hold(handle):
             self._is_writable = False  # so that octets that still arrive are ignored
@@ -406,7 +406,7 @@ class Connection(Receiving, Answering):
         held_at = lane.clock()
 
         def end_hold() -> None:
-            pending.since += lane.clock() - held_at  # nothing was slow meanwhile
+            pending.since += lane.clock() - held_at  # because a hold does not make a request slow
             held.resolve(reply)
 
         asyncio.get_running_loop().call_later(HOLD, end_hold)

@@ -26,7 +26,7 @@ from .snapshot import Buckets, Snapshot
 
 
 class Exposition(Collector):
-    """Writes snapshots, together with the metrics of the process and of Python. It has a registry of its own, which a host never sees."""
+    """Writes snapshots, together with the metrics of the process and of Python. It has a registry of its own, apart from that of a host program."""
 
     def __init__(self) -> None:
         self._snapshot = Snapshot()

@@ -160,7 +160,7 @@ OPERATIONS: Final[dict[tuple[Route, str], Operation]] = {
         name="unlink",
         summary="Removes the link between a subscription and a stream.",
         access="subscribe",
-        responses={"204": response("The stream is not linked by name.")},
+        responses={"204": response("The subscription has no explicit link to the stream.")},
         errors=_UNKNOWN,
         common=_COMMON,
     ),

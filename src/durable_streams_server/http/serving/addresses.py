@@ -76,7 +76,7 @@ def exposure_error(
 ) -> str | None:
     """Returns why a server must not listen on a host, or None if it may.
 
-    A server that other machines can reach needs access control, or the explicit word of its operator that it has none.
+    A server that other machines can reach needs access control, unless its operator states explicitly that it has none.
 
     Args:
         host: the host to listen on.

@@ -19,7 +19,7 @@ class Reloaders:
 
         Args:
             name: what the function reloads, for the log, such as "the TLS certificate".
-            reload: reads the files again. If it raises an exception, the values from before must still be in use.
+            reload: reads the files again. If it raises an exception, it must have left the old values in use.
         """
         self._reloaders.append((name, reload))
 
