@@ -1,4 +1,4 @@
-"""Keeps data that only some clients may read out of caches (TRAPS 42)."""
+"""Keeps responses out of caches if only some clients may read them (TRAPS 42)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Request ids. A client, a proxy or the server names a request in `X-Request-Id`, so that the log lines of the request can be found.
+"""Gives requests ids, so that the log lines of a request can be found. A client or a proxy may send an id in `X-Request-Id`.
 
 The response has a valid id that came with the request. Otherwise the server makes an id for an error, and for every response if its observer
 wants every request named. Other responses have no id.

@@ -1,4 +1,4 @@
-"""`Term`: how long a live read may last, because a token or the host application allows it only for a time."""
+"""`Term`: how long a live read may last, if a token or the host application allows it only for a limited time."""
 
 from __future__ import annotations
 

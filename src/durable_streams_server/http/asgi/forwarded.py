@@ -1,4 +1,4 @@
-"""Describes the client of an ASGI scope by the headers of a trusted proxy.
+"""Sets the client and the scheme of an ASGI scope from the headers of a trusted proxy.
 
 uvicorn could do this too. But it does not know `Forwarded`, and it believes the addresses that any proxy on this machine names.
 """

@@ -1,4 +1,4 @@
-"""Decides by the token of a request whether its client may do what the request asks for.
+"""Decides from the token of a request whether the client may do what it asks for.
 
 The decision is made on the decoded path that routes, before the stream is looked up, and a refusal is the same whether the stream
 exists or not. The one exception is a stream that its creator has declared public: anyone may read it. A stream that is not public and

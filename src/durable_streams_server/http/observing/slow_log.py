@@ -1,7 +1,7 @@
 """`SlowLog`: logs the requests that took long, with what they waited for.
 
-Only the beginning and the end of a request are measured. The rest is worked out once a request is found slow: the lane knows the waits
-before the handler, and the store remembers its own slow work (`storage/slow_work.py`). Live reads wait by design, so they are not slow.
+Each request is timed only at its beginning and its end. Other times are needed only for slow requests. The lane knows the waits before the
+handler, and the store remembers its own slow work (`storage/slow_work.py`). Live reads wait by design, so they are not slow.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Answers the route of the OpenAPI document."""
+"""Answers requests for the OpenAPI document."""
 
 from __future__ import annotations
 
