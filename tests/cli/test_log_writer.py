@@ -1,11 +1,15 @@
 """Tests that the log is written on a thread, and that a log that nobody reads blocks nobody."""
 
+import contextlib
 import io
 import logging
+import os
+import select
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -183,6 +187,31 @@ def test_writer_bypasses_the_buffer_of_standard_error(monkeypatch: pytest.Monkey
     writer.add(b"x\n")
     writer.close()
     assert raw.got == b"x\n"
+
+
+def test_writer_waits_until_a_full_output_that_does_not_block_has_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, bytes(4096))
+    waits: list[float] = []
+
+    def make_room(*arguments: Any) -> None:
+        waits.append(arguments[3])
+        os.read(reading, 65536)
+
+    monkeypatch.setattr(select, "select", make_room)
+    with open(reading, "rb"), open(writing, "w") as output:
+        monkeypatch.setattr(sys, "stderr", output)
+        writer = LogWriter()
+        writer.add(b"x\n")
+        writer.close()
+    assert not writer.is_stuck
+    assert len(waits) == 1
+    assert waits[0] > 0
 
 
 def test_writer_uses_a_replaced_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:

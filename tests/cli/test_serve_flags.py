@@ -47,6 +47,7 @@ BAD: Final = [
     ["--drain", "-1"],
     ["--drain", "3601"],
     ["--drain", "nan"],
+    ["--slow-log", "nan"],
     ["--drain", "soon"],
     ["--memory", "--host", "0.0.0.0"],
     ["--memory", "--host", "::"],

@@ -6,6 +6,7 @@ bounded, and further lines are dropped and counted. As soon as lines can be writ
 
 import io
 import logging
+import select
 import sys
 import threading
 import time
@@ -144,7 +145,7 @@ def _writer_of(stream: TextIO) -> Callable[[bytes], int]:
     """
     raw: Any = getattr(getattr(stream, "buffer", None), "raw", None)
     if isinstance(raw, io.RawIOBase):
-        return lambda data: raw.write(data) or 0
+        return lambda data: _write_some(raw, data)
 
     def write(data: bytes) -> int:
         stream.write(data.decode("utf-8", "replace"))
@@ -152,3 +153,12 @@ def _writer_of(stream: TextIO) -> Callable[[bytes], int]:
         return len(data)
 
     return write
+
+
+def _write_some(raw: io.RawIOBase, data: bytes) -> int:
+    """Writes bytes and returns how many were written. If a non-blocking output is full, waits until it has room again."""
+    written = raw.write(data)
+    if written is None:
+        select.select((), (raw,), (), _PATIENCE)
+        return 0
+    return written

@@ -93,8 +93,8 @@ class _Seconds(click.FloatRange):
 
 #: A time above zero, and at most one day.
 SECONDS: Final = _Seconds(min=0, min_open=True, max=86_400)
-#: The length of a drain, at most one hour. 0 means no drain.
-DRAIN: Final = _Seconds(min=0, max=3_600)
+#: A time of at most one hour, or 0 for none.
+UP_TO_AN_HOUR: Final = _Seconds(min=0, max=3_600)
 
 
 class _File(click.ParamType[str]):

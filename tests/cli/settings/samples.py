@@ -74,7 +74,8 @@ def bad(setting: Setting) -> list[str]:
         return ["4q", str(kind.minimum - 1), str(kind.maximum + 1)]
     if isinstance(kind, click.IntRange | click.FloatRange):
         above = [] if kind.max is None else [str(kind.max + 1)]
-        return ["soon", str((kind.min or 0) - 1), *above]
+        no_number = ["nan"] if isinstance(kind, click.FloatRange) else []
+        return ["soon", str((kind.min or 0) - 1), *above, *no_number]
     return [BAD_TEXTS.get(setting.name, "")]
 
 

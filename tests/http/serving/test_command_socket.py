@@ -147,8 +147,12 @@ async def test_removed_directory_does_not_fail_the_stop(tmp_path: Path) -> None:
         await asked(directory, "work")
 
 
-async def test_server_that_ends_before_it_answers_raises_connection_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("answer", [b"", b'{"result"', b'{"result": 1}'])
+async def test_server_that_ends_before_its_whole_answer_raises_connection_error(
+    tmp_path: Path, answer: bytes
+) -> None:
     def end(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
         writer.close()
 
     server = await asyncio.start_unix_server(end, str(tmp_path / COMMANDS))

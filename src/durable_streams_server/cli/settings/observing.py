@@ -3,9 +3,8 @@
 import dataclasses
 from typing import Literal, TypeAlias
 
-import click
-
 from ..log_lines import LogFormat
+from ..values import UP_TO_AN_HOUR
 from .definition import Topic, setting
 
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
@@ -28,7 +27,7 @@ class Observing(Topic):
         1.0,
         "Log requests and commits that take longer than this, and checkpoints that take a hundred times as long; 0 logs none. "
         "Live reads do not count.",
-        kind=click.FloatRange(0, 3600),
+        kind=UP_TO_AN_HOUR,
         metavar="SECONDS",
     )
     traces: bool = setting(

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Final
 
 from ...http.serving.server import HttpLane
-from ..values import DRAIN
+from ..values import UP_TO_AN_HOUR
 from .definition import Topic, setting
 
 #: Seconds of a drain. A container is killed 10 seconds after the signal, and a last checkpoint needs some of them.
@@ -18,7 +18,7 @@ class Process(Topic):
     drain: float | None = setting(
         None,
         "How long the server keeps answering after SIGTERM, while it ends its live reads one after the other; 0 ends them at once.",
-        kind=DRAIN,
+        kind=UP_TO_AN_HOUR,
         metavar="SECONDS",
         unset=f"{DEFAULT_DRAIN:g}, or 0 with --memory",
         example=DEFAULT_DRAIN,

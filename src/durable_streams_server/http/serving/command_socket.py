@@ -142,7 +142,7 @@ def ask(directory: str, command: str) -> Any:
                 line = answers.readline()
     finally:
         os.close(descriptor)
-    if not line:
+    if not line.endswith(b"\n"):
         raise ConnectionResetError(errno.ECONNRESET, "the server ended before it answered")
     answer: dict[str, Any] = msgspec.json.decode(line)
     if "error" in answer:
