@@ -151,7 +151,8 @@ async def test_removed_directory_does_not_fail_the_stop(tmp_path: Path) -> None:
 async def test_server_that_ends_before_its_whole_answer_raises_connection_error(
     tmp_path: Path, answer: bytes
 ) -> None:
-    def end(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()  # otherwise the system would reset the connection
         writer.write(answer)
         writer.close()
 
