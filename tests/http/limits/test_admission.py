@@ -9,7 +9,6 @@ from uvicorn.server import ServerState
 
 from durable_streams_server import create_app
 from durable_streams_server.errors import StreamError
-from durable_streams_server.http.asgi import http1
 from durable_streams_server.http.limits.admission import (
     DEFAULT_MAX_CONNECTIONS,
     MAX_HELD,
@@ -21,14 +20,15 @@ from durable_streams_server.http.limits.admission import (
     handle_of,
     most_connections,
 )
+from durable_streams_server.http.limits.refusals import HOLD
 from durable_streams_server.http.limits.timeouts import Timeouts
-from durable_streams_server.http.native import connection
 from durable_streams_server.http.native.connection import connection_factory
 from durable_streams_server.http.native.lane import Lane
 from durable_streams_server.storage.files.logs import MAX_OPEN
 from tests.http.asgi.http1_client import AsgiClient
 from tests.http.limits.test_log_rate import Clock
 from tests.http.socket_driver import Client, Wire, logged_warnings, request, run_turns, until
+from tests.loop_clock import LoopClock
 
 
 def test_admission_reserves_at_most_half_of_the_file_handles() -> None:
@@ -215,8 +215,7 @@ async def test_held_connection_gets_503_later_and_takes_no_place(
     kind: str, end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Clients that connect again as soon as they are refused would take the time of all others."""
-    for module in (connection, http1):
-        monkeypatch.setattr(module, "HOLD", 0.05)
+    clock = LoopClock(monkeypatch)
     admission = Admission(True, 1, limit=10_000)
     app, state = create_app(), ServerState()
     lane = Lane(app, Timeouts(), admission)
@@ -239,10 +238,12 @@ async def test_held_connection_gets_503_later_and_takes_no_place(
     await until(lambda: len(connections) == 1)
     if end == "leave":
         held.lose()
-        await until(lambda: admission.held == 0)
+        await clock.forward(HOLD)
+        assert admission.held == 0
         assert held.received == b""
     else:
-        await until(lambda: held.lost)
+        await clock.forward(HOLD)
+        assert held.lost
         assert b" 503 " in held.received
         assert b"TOO_MANY_CONNECTIONS" in held.received
     first.lose()
