@@ -108,13 +108,21 @@ def finish_all(remote: Remote, ends: list[Finish]) -> None:
                 connection.close()
 
 
+def watch(remote: Remote, run: Run) -> None:
+    """Runs a client. An exception that ends it is a fault, because otherwise its thread would end unnoticed."""
+    try:
+        run()
+    except Exception as error:
+        remote.blame(f"a client has failed: {error!r}")
+
+
 def main() -> None:
     """Runs the clients of one kind, and obeys the lines of its input."""
     kind, port, seed = sys.argv[1:]
     os.nice(5)  # real clients have machines of their own and take no processor time from the server
     remote = Remote(int(port))
     runs, ends = KINDS[kind](remote, seed, kind)
-    threads = [threading.Thread(target=run, daemon=True) for run in runs]
+    threads = [threading.Thread(target=watch, args=(remote, run), daemon=True) for run in runs]
     for thread in threads:
         thread.start()
     print("ok", flush=True)

@@ -7,13 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.delivery.requester import until
 from tests.process import address_of, memory_of
 
 ROOT = Path(__file__).parents[2]
@@ -154,7 +154,7 @@ class SoakedServer:
         """Returns the tasks, threads and objects that the server holds."""
         self._held.unlink(missing_ok=True)
         os.kill(self.pid, signal.SIGUSR1)
-        assert wait_until(self._held.exists, PATIENCE), "the server does not tell what it holds"
+        assert until(self._held.exists, PATIENCE, 0.05), "the server does not tell what it holds"
         found: dict[str, Any] = json.loads(self._held.read_text())
         return found
 
@@ -195,13 +195,3 @@ def handles_of(pid: int) -> Handles:
         else:
             others += 1
     return Handles(sockets, tuple(sorted(files)), others)
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Waits until a condition holds, and returns whether it did so in time. Another process can only be polled."""
-    until = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.05)
-    return True

@@ -21,9 +21,10 @@ from typing import Any, NamedTuple, TypeVar
 import httpx
 
 from benchmarks.servers import free_port
+from tests.delivery.requester import until
 from tests.process import run
 from tests.soak.clients import KINDS
-from tests.soak.server import PATIENCE, ROOT, Figures, SoakedServer, wait_until
+from tests.soak.server import PATIENCE, ROOT, Figures, SoakedServer
 
 Number = TypeVar("Number", int, float)
 MIB = 1024 * 1024
@@ -352,14 +353,14 @@ class Soak:
         if not server.lives:
             report.faults.append("the server has ended by itself")
             return
-        wait_until(self._has_no_more_sockets, PATIENCE)
-        wait_until(lambda: not self._left(), PATIENCE)
+        until(self._has_no_more_sockets, PATIENCE)
+        until(lambda: not self._left(), PATIENCE)
         self._force_checkpoint()
         report.left = self._left()
         report.gauges_after = server.gauges()
         # The last checkpoint may still have a directory open, which it syncs, and the last request its connection.
-        wait_until(lambda: self._open_files() <= OWN_FILES, PATIENCE)
-        wait_until(self._has_no_more_sockets, PATIENCE)
+        until(lambda: self._open_files() <= OWN_FILES, PATIENCE)
+        until(self._has_no_more_sockets, PATIENCE)
         report.after = server.figures(self._at)
         report.held_after = server.held()
 

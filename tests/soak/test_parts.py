@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
+from tests.soak.clients import watch
 from tests.soak.readers import Event, EventReader, events
 from tests.soak.remote import Remote
 from tests.soak.server import Figures, Handles, SoakedServer
 from tests.soak.soak import LOG_THREAD, MIB, OWN_FILES, Report, grown, repeat_command, restarts
+from tests.soak.visitors import Visitors
 from tests.soak.writers import Batches, Producer
 
 SECONDS = 600.0
@@ -168,6 +170,28 @@ def test_client_blames_the_server_for_a_connection_that_breaks_while_it_runs(
     assert remote.faults == [
         "a client: the connection broke while the server ran: ConnectionResetError('reset by peer')"
     ]
+
+
+def test_exception_that_ends_a_client_is_a_fault() -> None:
+    remote = Remote(0)
+
+    def fail() -> None:
+        raise ValueError("a mistake")
+
+    watch(remote, fail)
+    assert remote.faults == ["a client has failed: ValueError('a mistake')"]
+    assert not remote.goes_on
+
+
+def test_visitor_that_fails_ends_the_visits_with_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object) -> None:
+        remote.over.set()
+        raise ValueError("a mistake")
+
+    remote = Remote(0)
+    monkeypatch.setattr(Visitors, "_visit", fail)
+    with pytest.raises(ValueError, match="a mistake"):
+        Visitors(remote, "1").run()
 
 
 def test_events_of_a_response_are_parsed() -> None:

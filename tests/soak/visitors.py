@@ -74,7 +74,9 @@ class Visitors:
         await asyncio.to_thread(self._remote.over.wait)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for ended in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(ended, Exception):  # unlike the error of a cancelled task
+                raise ended
 
     async def _repeat(self, act: Callable[[random.Random], Awaitable[None]], number: int) -> None:
         chance = random.Random(f"{self._seed} visitor {number}")
