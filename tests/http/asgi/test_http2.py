@@ -87,7 +87,7 @@ async def test_large_bodies_are_sent_and_received(certificate: Certificate) -> N
             assert (await http.get(A)).content == body
 
 
-@pytest.mark.parametrize("drain", [0, 1])
+@pytest.mark.parametrize("drain", [0, 3])
 async def test_stop_ends_event_streams_with_a_control_event(
     drain: int, certificate: Certificate
 ) -> None:
@@ -114,7 +114,7 @@ async def test_stop_ends_event_streams_with_a_control_event(
         if drain:  # the ends are spread, although all streams share one connection
             assert 5 <= sum(when - at < drain / 2 for _, when in ended) <= 15
         assert server.process.wait(10) == 0
-        assert time.monotonic() - at < drain + 2
+        assert time.monotonic() - at < drain + 5
 
 
 async def test_client_sends_thousands_of_requests_over_successive_connections(

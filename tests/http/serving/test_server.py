@@ -169,7 +169,7 @@ async def test_drain_answers_requests_ends_live_reads_and_then_stops(http: HttpL
         assert (await client.get("/a")).status_code == 200
         async with client.stream("GET", "/a?offset=-1&live=sse") as events:
             await until(lambda: len(app.engine.tails) == 1)
-            server.stop(0.3)
+            server.stop(1)
             server.stop(60)  # changes nothing
             assert app.draining
             assert not server.should_exit
