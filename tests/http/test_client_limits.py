@@ -21,7 +21,7 @@ from tests.http.socket_driver import Client, parse, post, run_turns, until
 
 A = "/v1/stream/a"
 TEXT = {"content-type": "text/plain"}
-PROXY, CLIENT, OTHER = "10.0.0.1", "203.0.113.9", "203.0.113.10"
+CLIENT = "203.0.113.9"
 
 
 def app_with(**limits: Any) -> DurableStreamsApp:

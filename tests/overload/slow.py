@@ -1,6 +1,5 @@
 """Ten thousand clients that read a stream of 64 MiB slowly, half of them as pages and half as events."""
 
-import select
 import socket
 import time
 from collections.abc import Iterator
@@ -65,7 +64,6 @@ def read_slowly(server: Server, readers: int = READERS, seconds: float = SECONDS
     server.forget_peak()
     before = server.memory()
     sockets: dict[int, socket.socket] = {}
-    poll = select.epoll()
     try:
         for number in range(readers):
             opened = connect_from(server.port, number, _RECEIVE_BUFFER)
@@ -76,7 +74,6 @@ def read_slowly(server: Server, readers: int = READERS, seconds: float = SECONDS
             opened.setblocking(False)
         taken, lost, delay = _sip(server, sockets, seconds)
     finally:
-        poll.close()
         for each in sockets.values():
             each.close()
     return Outcome(readers, before, server.memory("VmHWM"), lost, taken, delay)

@@ -106,7 +106,9 @@ async def test_refusal_comes_before_anything_is_done(method: str, native: bool) 
     host = {"host": "evil.example"}
     if native:  # the driver of the native lane always names `h`; the absolute URL counts instead
         host, url = {}, f"http://evil.example{url}"
-    refused = await caller(method, url, {**text, **host}, b"x" if method in "PUTPOST" else b"")
+    refused = await caller(
+        method, url, {**text, **host}, b"x" if method in ("PUT", "POST") else b""
+    )
     assert refused.status == 421
     assert refused.headers["cache-control"] == "no-store"
     assert (await request(app, "GET", "/v1/stream/a")).status == 404
