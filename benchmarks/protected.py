@@ -1,8 +1,8 @@
 """`python -m benchmarks.protected`: measures what access control and limits cost an append on files.
 
-Two servers run side by side and are measured alternately with appends on 32 connections: one that everybody may use, and one with a
-static token, and with limits of appends, bytes, streams and live readers that the load does not reach. Both count for `/metrics`, as
-every server does. The script prints the ratio of their rates, and fails if it is below 0.85.
+Two servers run side by side and are measured alternately with appends on 32 connections. Everybody may use the first one. The second one
+needs a static token, and has limits of appends, bytes, streams and live readers that the load does not reach. Both count for `/metrics`,
+as every server does. The script prints the ratio of their rates, and fails if it is below 0.85.
 """
 
 import os
@@ -33,7 +33,7 @@ _COMMAND: Final = (sys.executable, "-c", "from durable_streams_server.cli import
 
 
 def main() -> int:
-    """Prints the ratio of the rates. Returns 1 if it is below the least one."""
+    """Prints the median ratio of the rates. Returns 1 if it is below `_LEAST`."""
     rounds = int(os.environ.get("ROUNDS") or 24)
     seconds = int(os.environ.get("SECONDS") or 1)
     os.sched_setaffinity(0, {LOAD_CORE})

@@ -161,7 +161,7 @@ class Reader(Answer):
 
 
 class Writer(Answer):
-    """A client that appends numbers, one after the other and each exactly once, also over a restart of the server.
+    """A client that appends numbers, one after the other and each exactly once, even across a restart of the server.
 
     Attributes:
         acknowledged: the number of appends that the server has acknowledged.

@@ -32,7 +32,7 @@ class ServerProcess:
 def launch(
     *flags: str, handles: int | None = None, largest_file: int | None = None
 ) -> Iterator[ServerProcess]:
-    """Runs `serve` with `flags` on a free port and without a drain, and kills it at the end of the block if it is still running.
+    """Runs `serve` with `flags`, by default on a free port and without a drain. Kills it at the end of the block if it still runs.
 
     Args:
         flags: command-line flags.

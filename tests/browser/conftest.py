@@ -19,7 +19,7 @@ PATIENCE = 15_000  # milliseconds that an action in the browser may take
 
 @pytest.fixture(scope="package")
 def launching() -> Iterator[tuple[BrowserType, dict[str, Any]]]:
-    """Yields what launches Debian's Chromium, and with which options. Playwright's own build is never downloaded."""
+    """Yields the launcher of Debian's Chromium, and its options. Playwright's own build is never downloaded."""
     path = shutil.which("chromium")
     assert path is not None, "chromium is not installed: `make test` installs it"
     # As root, Chromium cannot use its sandbox. /dev/shm is small in containers. The resolver rules keep all requests on this machine,

@@ -2,7 +2,7 @@
 
 With DNS rebinding, the name of the stranger suddenly means this machine, so that page and streams are of the same origin.
 
-The page comes from the stranger's web server. Then that ends, and a server of streams takes over its address and port, which to the
+The page comes from the stranger's web server. Then that web server ends, and a server of streams takes over its address and port, which to the
 browser is the same as if the name had changed its address. CORS does not apply to requests within one origin.
 """
 
@@ -166,7 +166,7 @@ def test_page_of_a_stranger_cannot_use_a_server_on_loopback(
         (STRANGER, ("--cors-origin", "*")),
     ],
 )
-def test_page_of_this_machine_or_of_an_allowed_origin_can(
+def test_page_of_this_machine_or_of_an_allowed_origin_uses_the_server(
     tab: Page, name: str, flags: tuple[str, ...]
 ) -> None:
     """This shows that only the origin is the reason for the refusals in the test above."""

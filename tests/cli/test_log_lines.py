@@ -95,7 +95,7 @@ def test_fields_that_are_no_dictionary_are_ignored() -> None:
     assert len(json.loads(JsonLines().format(record(fields="text")))) == 4
 
 
-def test_console_line_has_todays_format_and_then_the_fields() -> None:
+def test_console_line_has_date_time_level_and_message_and_then_the_fields() -> None:
     made = record("hello", fields={"status": 204, "path": "/a b", "agent": ""})
     text = ConsoleLines().format(made)
     date, clock, rest = text.split(" ", 2)

@@ -28,7 +28,7 @@ SECRETS = {"authorization": "Bearer hush", "cookie": "key=hush"}
 
 
 class Served:
-    """A server whose standard error the test reads, or not.
+    """A server whose standard error is a pipe, which the test may leave unread.
 
     Attributes:
         http: A client of the server.

@@ -1,4 +1,4 @@
-"""How `serve` stops under thousands of live reads and steady appends: readers end cleanly and spread, and nothing acknowledged is lost."""
+"""How `serve` stops under thousands of live reads and steady appends. Live reads end cleanly, and no acknowledged append is lost."""
 
 import asyncio
 import signal
@@ -71,7 +71,7 @@ async def check_resumed(directory: Path, readers: list[Reader], writer: Writer) 
 
 
 def per_second(readers: list[Reader], began: float) -> list[int]:
-    """Returns the number of live reads that ended in each second of a drain, of the second with the most first."""
+    """Returns the numbers of live reads that ended in each second of a drain, the largest number first."""
     counts = Counter(int((reader.ended_at or 0.0) - began) for reader in readers)
     return sorted(counts.values(), reverse=True)
 

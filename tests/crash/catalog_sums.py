@@ -13,12 +13,14 @@ def open_catalog(disk: SimulatedDisk, *, is_older: bool) -> SimulatedCatalog:
 
     Args:
         disk: the disk.
-        is_older: whether an older version is used before, which removes the number of bytes.
+        is_older: whether to change the catalog as an older version would, which leaves out the number of bytes.
     """
     check_copy(disk)
     catalog = SimulatedCatalog(disk)
     check_sums(catalog)
-    assert tables_of_copy(disk) == SimulatedTables(disk).content, "the copy is another one"
+    assert tables_of_copy(disk) == SimulatedTables(disk).content, (
+        "the second copy has other content"
+    )
     if is_older:
         forget_sums(catalog)
     return catalog

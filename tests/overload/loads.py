@@ -1,4 +1,4 @@
-"""The loads of `make overload`: each at the capacity of a server, and at five times as many clients.
+"""The loads of `make overload`. Each runs with as many clients as saturate the server, and then with five times as many.
 
 All clients are closed loops: each sends its next request when it has the response to the last one, and tries again at once if it was refused.
 """
@@ -110,7 +110,7 @@ class Outcome:
 
 
 def overload(server: Server, kind: Kind) -> Outcome:
-    """Measures one kind of overload. Each round measures the capacity, the overload and the recovery right after another."""
+    """Measures one kind of overload. Each round measures the capacity, the overload and the recovery, one right after the other."""
     found = Outcome()
     _load(server, kind, kind.clients, WARM_UP)
     server.forget_peak()

@@ -50,7 +50,7 @@ def test_each_fault_with_slow_readers_is_a_complaint(found: slow.Outcome, compla
     assert said == f"slow readers: {complaint}"
 
 
-def test_every_kind_of_overload_has_five_times_as_many_clients() -> None:
+def test_overload_has_five_times_as_many_clients_and_each_kind_has_its_own_title() -> None:
     assert loads.FACTOR == 5
     assert len({kind.title for kind in KINDS}) == len(KINDS) >= 4
 

@@ -1,4 +1,4 @@
-"""A client whose streams have a time to live of a few seconds. It never deletes a stream, so only their expiry does."""
+"""A client whose streams have a time to live of a few seconds. It deletes none of them, so only expiry does."""
 
 import random
 import time

@@ -113,7 +113,7 @@ class Remote:
         return Connection(self)
 
     def may_break(self) -> bool:
-        """Returns whether a connection that has just broken may have done so, because the server has stopped or is stopping."""
+        """Returns whether a restart explains that a connection has just broken. Waits for the notice of a stop, which may be late."""
         if time.monotonic() < self._up_at + AFTERMATH:
             return True
         return self._changed.wait(NOTICE)

@@ -159,7 +159,7 @@ class SoakedServer:
         return found
 
     def gauges(self) -> dict[str, float]:
-        """Returns the gauges of `/metrics` that have no other value in an idle server, each with its labels."""
+        """Returns the gauges of `/metrics` whose values are the same whenever the server is idle, by name and labels."""
         text = httpx.get(f"{self.url}/metrics", timeout=PATIENCE).text
         return {
             " ".join((family.name, *sample.labels.values())): sample.value

@@ -1,6 +1,6 @@
 """Clients that come, stall and vanish, in every way in which a client can leave.
 
-They read two streams that live as long as the soak: one of large pages, and one that gets an append all the time. Nothing that they receive
+They read two streams that live as long as the soak: one of large pages, and one that is appended to all the time. Nothing that they receive
 is checked: other clients do that. They must leave nothing behind in the server.
 """
 

@@ -74,7 +74,7 @@ class Generations:
         return self.written
 
     def begin(self) -> None:
-        """Forgets what the stream before had."""
+        """Forgets the values of the previous stream."""
         raise NotImplementedError
 
     def _begin(self) -> None:

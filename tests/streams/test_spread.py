@@ -20,9 +20,8 @@ async def test_calls_are_spread_evenly_in_random_order(clock: LoopClock) -> None
     spread = Spread(range(300), SECONDS, called.append)
     for third in (100, 200, 300):
         await clock.forward(SECONDS / 3)
-        assert (
-            third - 4 <= len(called) <= third + 1
-        )  # a round every 20 ms makes the calls that are due
+        # A round every 20 ms makes the calls that are due.
+        assert third - 4 <= len(called) <= third + 1
     await clock.forward(0.1)
     assert len(spread) == 0
     assert sorted(called) == list(range(300))

@@ -106,7 +106,7 @@ def test_known_origins_are_bounded() -> None:
         ({b"origin": b"https://app.example"}, False),
         ({b"origin": b"https://evil.example"}, True),
         ({b"origin": b"null"}, True),
-        ({b"origin": b"http://localhost:3000"}, True),  # unless `local` is given
+        ({b"origin": b"http://localhost:3000"}, True),  # because this check has no `LocalOrigins`
         ({b"origin": b""}, True),
         # a page of the server's own origin, or of a proxy in front of it
         ({b"origin": b"http://192.0.2.7:80", b"host": b"192.0.2.7:80"}, False),

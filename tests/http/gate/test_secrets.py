@@ -1,4 +1,4 @@
-"""No token is in a log, an error or a URL that is logged, also not by a dependency (TRAPS 46)."""
+"""No token appears in an error, or in a log of the server or of its dependencies (TRAPS 46)."""
 
 import asyncio
 import logging

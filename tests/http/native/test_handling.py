@@ -1,4 +1,4 @@
-"""What happens after an event of a native connection was handled, well or not."""
+"""What a native connection does after it has handled an event, or has failed to."""
 
 from typing import Any, cast
 

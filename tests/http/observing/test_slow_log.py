@@ -57,9 +57,8 @@ def test_request_is_logged_only_above_the_limit(world: World) -> None:
 
 
 def test_record_says_what_the_request_waited_for(world: World) -> None:
-    world.work.add(
-        COMMIT, 97.5, 99.0
-    )  # the request began at 98, so the first half second is not its own
+    # The request began at 98, so the first half second of the commit does not count.
+    world.work.add(COMMIT, 97.5, 99.0)
     world.finish(2.0, Waits(body_wait=0.25, queue_wait=0.5))
     (fields,) = world.records()
     assert fields == {

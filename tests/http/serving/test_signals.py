@@ -1,4 +1,4 @@
-"""The signals of a server process: the first one stops the server, the second one ends the process at once, and so does one in the start."""
+"""The first signal stops a server. A second signal, or a signal during the start, ends the process at once."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ def send(number: int) -> None:
 
 
 class Record:
-    """Signals that record what they are told of."""
+    """Handles signals, and records what the handlers are called with."""
 
     def __init__(self) -> None:
         self.stops: list[int] = []
