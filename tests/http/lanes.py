@@ -31,9 +31,33 @@ class Caller:
         if self._lane is None:
             given = {"client": self._peer}
             return await asgi_driver.request(self.app, method, target, headers, body, **given)
-        client = Client(self._lane, self._peer)
         lines = [f"{name}: {value}" for name, value in headers.items()]
-        client.send(request(method, target, *lines, body=body or None))
+        return await self._send(method, request(method, target, *lines, body=body or None))
+
+    async def without_body(
+        self, method: str, target: str, headers: Mapping[str, str], length: int
+    ) -> Answer:
+        """Sends a request that announces a body of `length` bytes, but nothing of the body. Returns the response.
+
+        Fails if the server waits for the body.
+        """
+        given = {**headers, "content-length": str(length)}
+        if self._lane is None:
+            pairs = [
+                (name.encode("latin-1"), value.encode("latin-1")) for name, value in given.items()
+            ]
+            exchange = asgi_driver.Exchange(
+                self.app, method, target.encode(), pairs, client=self._peer
+            )
+            return await exchange.answer()
+        lines = [f"{name}: {value}" for name, value in given.items()]
+        return await self._send(method, request(method, target, *lines))
+
+    async def _send(self, method: str, octets: bytes) -> Answer:
+        """Sends octets over the native lane, and returns the response."""
+        assert self._lane is not None
+        client = Client(self._lane, self._peer)
+        client.send(octets)
         received = client.wire.received
         await until(lambda: len(parse(bytes(received), [method])[0]) == 1)
         (answer,) = client.answers(method)
