@@ -68,6 +68,18 @@ def serve(
         assert server.process.wait(STOP_TIMEOUT) == 0
 
 
+@contextlib.contextmanager
+def launch_with_log(*flags: str) -> Iterator[subprocess.Popen[str]]:
+    """Runs `serve` with `flags` and no others, and kills it at the end of the block if it still runs. The block can read its log."""
+    with subprocess.Popen(
+        [*COMMAND, "serve", *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def address_of(process: subprocess.Popen[str] | ForkedProcess) -> str:
     """Waits until a server listens, and returns the URL that it has printed."""
     watchdog = threading.Timer(START_TIMEOUT, process.kill)

@@ -20,7 +20,7 @@ from durable_streams_server.storage.files.wal_sizes import MIN_SIZE
 from durable_streams_server.storage.ticket import Ticket
 from durable_streams_server.streams.file_store import FileBackedStreamStore
 from durable_streams_server.webhooks import WebhookVerificationError, verify
-from tests.process import COMMAND, ServerProcess, launch, run, serve
+from tests.process import COMMAND, ServerProcess, address_of, launch, launch_with_log, run, serve
 from tests.subscriptions.receivers import Receiver, receiver
 
 BASE = "/v1/stream"
@@ -237,15 +237,9 @@ def test_server_logs_the_id_of_the_new_key(tmp_path: Path) -> None:
 
 
 def test_client_that_sends_no_command_causes_no_log_at_the_stop(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [*COMMAND, "serve", "--port", "0", "--drain", "0", "--data-dir", str(tmp_path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline()
-    with socket.socket(socket.AF_UNIX) as silent:
+    flags = ("--port", "0", "--drain", "0", "--data-dir", str(tmp_path))
+    with launch_with_log(*flags) as process, socket.socket(socket.AF_UNIX) as silent:
+        address_of(process)
         silent.connect(str(tmp_path / "commands.sock"))
         assert run("keys", "rotate", str(tmp_path)).returncode == 0  # accepted after the other
         process.terminate()

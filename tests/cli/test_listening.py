@@ -15,7 +15,7 @@ import pytest
 
 from tests.http import certificates
 from tests.http.certificates import Certificate
-from tests.process import COMMAND, ServerProcess, address_of, launch, serve
+from tests.process import COMMAND, ServerProcess, address_of, launch, launch_with_log, serve
 
 STREAM = "/v1/stream/a"
 TEXT = {"content-type": "text/plain"}
@@ -241,33 +241,30 @@ def test_hangup_with_bad_or_mismatched_files_keeps_the_old_certificate(
 ) -> None:
     current = certificates.make(tmp_path, "current")
     other = certificates.make(tmp_path, "other")
-    process = subprocess.Popen(
-        [*COMMAND, "serve", *lane, *tls(current), "--port", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    server = ServerProcess(process, address_of(process))
-    before = served(server)
-    assert process.stderr is not None
-    for damage, said in (
-        (lambda: shutil.copy(other.key, current.key), "is that of another certificate"),
-        (lambda: Path(current.chain).write_text(""), "is not one in PEM"),
-        (lambda: Path(current.chain).unlink(), "cannot be read: No such file or directory"),
-    ):
-        damage()
+    with launch_with_log(*lane, *tls(current), "--port", "0") as process:
+        server = ServerProcess(process, address_of(process))
+        before = served(server)
+        assert process.stderr is not None
+        for damage, said in (
+            (lambda: shutil.copy(other.key, current.key), "is that of another certificate"),
+            (lambda: Path(current.chain).write_text(""), "is not one in PEM"),
+            (lambda: Path(current.chain).unlink(), "cannot be read: No such file or directory"),
+        ):
+            damage()
+            process.send_signal(signal.SIGHUP)
+            line = process.stderr.readline()
+            assert (
+                "ERROR reload of the TLS certificate failed, so nothing of it has changed:" in line
+            )
+            assert said in line
+            assert served(server) == before
+            assert served(server, http2=True) == before
+        replace(current, other)
         process.send_signal(signal.SIGHUP)
-        line = process.stderr.readline()
-        assert "ERROR reload of the TLS certificate failed, so nothing of it has changed:" in line
-        assert said in line
-        assert served(server) == before
-        assert served(server, http2=True) == before
-    replace(current, other)
-    process.send_signal(signal.SIGHUP)
-    assert process.stderr.readline().endswith("WARNING reloaded the TLS certificate\n")
-    assert served(server) != before
-    process.terminate()
-    assert process.communicate(timeout=10)[1] == ""
+        assert process.stderr.readline().endswith("WARNING reloaded the TLS certificate\n")
+        assert served(server) != before
+        process.terminate()
+        assert process.communicate(timeout=10)[1] == ""
 
 
 # -- Unix sockets ------------------------------------------------------------

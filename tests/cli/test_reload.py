@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.process import COMMAND, STOP_TIMEOUT, address_of, run
+from tests.process import STOP_TIMEOUT, address_of, launch_with_log, run
 
 A = "/v1/stream/a"
 TEXT = {"content-type": "text/plain"}
@@ -22,19 +22,11 @@ def create_token(file: Path, *more: str) -> str:
 
 @contextmanager
 def serving(*flags: str) -> Iterator[subprocess.Popen[str]]:
-    """Runs a server in memory whose log the test reads."""
-    with subprocess.Popen(
-        [*COMMAND, "serve", "--memory", "--port", "0", *flags],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            yield process
-            process.terminate()
-            assert process.wait(STOP_TIMEOUT) == 0
-        finally:
-            process.kill()
+    """Runs a server in memory, which must exit with code 0 after SIGTERM at the end of the block."""
+    with launch_with_log("--memory", "--port", "0", *flags) as process:
+        yield process
+        process.terminate()
+        assert process.wait(STOP_TIMEOUT) == 0
 
 
 def hang_up(process: subprocess.Popen[str]) -> str:

@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import subprocess
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -14,7 +13,7 @@ import pytest
 
 from durable_streams_server.cli.settings.process import DEFAULT_DRAIN
 from tests.crowd import Reader, Writer, begin_crowd, stop_crowd
-from tests.process import COMMAND, ServerProcess, address_of, launch, serve
+from tests.process import ServerProcess, address_of, launch, launch_with_log, serve
 
 READERS = 2000
 INTERVAL = 0.4  # seconds between two appends
@@ -166,11 +165,6 @@ def test_stop_by_ctrl_c_has_no_drain() -> None:
 
 
 def test_server_with_streams_in_memory_does_not_drain_by_default() -> None:
-    """Starts the server itself, because `launch` adds a flag that prevents a drain."""
-    with subprocess.Popen(
-        [*COMMAND, "serve", "--memory", "--port", "0"], stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            check_stop_at_once(ServerProcess(process, address_of(process)), signal.SIGTERM)
-        finally:
-            process.kill()
+    """Uses `launch_with_log`, because `launch` adds a flag that prevents a drain."""
+    with launch_with_log("--memory", "--port", "0") as process:
+        check_stop_at_once(ServerProcess(process, address_of(process)), signal.SIGTERM)
