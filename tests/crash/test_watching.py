@@ -20,6 +20,16 @@ def test_failed_check_is_raised(is_late: bool) -> None:
         watching.raise_broken()
 
 
+def test_error_in_a_check_is_raised() -> None:
+    def fail(_: Ticket[int]) -> None:
+        raise KeyError("x")
+
+    watching = Watching()
+    watching.watch(Ticket.of(1), fail)
+    with pytest.raises(KeyError):
+        watching.raise_broken()
+
+
 def test_check_that_holds_is_not_raised() -> None:
     watching, seen = Watching(), []
     watching.watch(Ticket.of(1), lambda done: seen.append(done.result()))

@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 
 class Watching:
-    """Runs checks when tickets are done, and raises those that have failed."""
+    """Runs checks when tickets are done, and raises the errors of those that fail."""
 
     def __init__(self) -> None:
-        self._broken: list[AssertionError] = []  # the checks that have failed
+        self._broken: list[Exception] = []  # of the checks that have failed
 
     def watch(self, ticket: Ticket[T], check: Callable[[Ticket[T]], None]) -> None:
         """Calls `check` once a ticket is done. If the check fails, the next `raise_broken` raises its error."""
@@ -23,12 +23,12 @@ class Watching:
         def call(done: Ticket[T]) -> None:
             try:
                 check(done)
-            except AssertionError as error:
+            except Exception as error:  # also an error in the check itself
                 self._broken.append(error)
 
         ticket.add_callback(call)
 
     def raise_broken(self) -> None:
-        """Raises the first check that has failed in a callback of a ticket."""
+        """Raises the error of the first check that has failed in a callback of a ticket."""
         if self._broken:
             raise self._broken[0]
