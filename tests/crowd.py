@@ -115,6 +115,7 @@ class Reader(Answer):
             self.problem = str(error)
         finally:
             self.ended_at = time.monotonic()
+            self.has_begun.set()  # so that nobody waits for a client that has failed
             self.close()
 
     async def catch_up(self, port: int) -> None:
