@@ -75,7 +75,9 @@ def test_slow_commits_are_logged_once_a_minute_with_the_number_of_the_others(
     assert fields == {"seconds": 2, "unlogged": 2}
 
 
-def test_slow_checkpoints_are_logged_by_themselves(caplog: pytest.LogCaptureFixture) -> None:
+def test_checkpoints_are_logged_above_a_limit_of_their_own(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     work = SlowWork()
     work.log_above(1)
     work.add(CHECKPOINT, 0, 100)

@@ -23,7 +23,7 @@ from durable_streams_server.cli.settings.loading import BadSettings, load_settin
         (["--cors-origin", "https://a.example"], ("https://a.example",)),
     ],
 )
-def test_pages_of_this_machine_may_use_a_server_on_loopback_and_all_pages_another_one(
+def test_cors_allows_local_pages_on_loopback_without_auth_and_all_pages_otherwise(
     flags: list[str], origins: tuple[str, ...]
 ) -> None:
     given = [each.replace("TOKENS", "tokens:tokens.json") for each in flags]

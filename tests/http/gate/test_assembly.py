@@ -33,7 +33,7 @@ def test_server_with_allowed_hosts_checks_hosts_alone() -> None:
 
 
 @pytest.mark.parametrize("hosts", [None, ()])
-def test_server_with_tokens_checks_tokens_and_hosts_only_if_asked(
+def test_server_with_tokens_checks_hosts_only_if_it_has_a_list_of_them(
     hosts: tuple[str, ...] | None, tmp_path: Path
 ) -> None:
     authenticator = Authenticator(tokens=empty_token_file(tmp_path))

@@ -17,7 +17,7 @@ from durable_streams_server.http.request import Request
         (OPEN, "203.0.113.9", None, "203.0.113.9"),
     ],
 )
-def test_token_comes_before_forwarded_address_and_that_before_peer(
+def test_key_is_the_token_or_else_the_forwarded_address_or_else_the_peer(
     permit: Permit, forwarded: str | None, peer: str | None, expected: str | None
 ) -> None:
     request = Request("GET", b"/a", b"", {}, client=forwarded)

@@ -126,7 +126,7 @@ def test_loopback_needs_no_access_control(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com", "127.1", "0", ""])
-def test_every_other_host_needs_access_control_or_explicit_word(host: str) -> None:
+def test_every_other_host_needs_auth_or_no_auth(host: str) -> None:
     refusal = exposure_error(host, is_unix=False, is_protected=False, is_open=False)
     assert refusal is not None
     assert "--auth" in refusal
